@@ -164,7 +164,9 @@ struct batch_head {
 
 /* Opaque; bounded by BATCH_ROWS_MAX and BATCH_BYTES_MAX. */
 struct batch_builder;
+/* NULL when there is no memory. */
 struct batch_builder *batch_builder_new(void);
+/* NULL is allowed. */
 void batch_builder_free(struct batch_builder *b);
 /* Rows appended since the last seal or reset. */
 size_t batch_builder_rows(const struct batch_builder *b);
