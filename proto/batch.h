@@ -1,18 +1,21 @@
 /* The batch: what one Kafka message of sandglass.events holds. Encoded form: proto/batch.proto, proto/batch.md.
  *
- * Pure: bytes to checked rows and back, protobuf-c for the wire, no other library but libcrypto's SHA-256 for the chain.
+ * Pure: bytes to checked rows and back, protobuf-c for the wire, no other library but libcrypto's SHA-256 for the
+ * chain.
  *
- * READING  batch_decode() unpacks into an arena owned by `struct batch_decoder`, checks everything below once, and gives
- *          `struct batch`, whose pointers live until the next decode or destroy. After that the rows can be used without a check:
- *            1. version is 1; runner, region, teams, projects ("-" allowed only there), sandbox ids are identifiers; epoch, seq >= 1
+ * READING  batch_decode() unpacks into an arena owned by `struct batch_decoder`, checks everything below once, and
+ * gives `struct batch`, whose pointers live until the next decode or destroy. After that the rows can be used without a
+ * check:
+ *            1. version is 1; runner, region, teams, projects ("-" allowed only there), sandbox ids are identifiers;
+ * epoch, seq >= 1
  *            2. previous_sha256 is empty for seq 1, else 32 bytes
  *            3. every column has as many entries as its kind's first column, or none (NULL here: all zero)
  *            4. dictionary indexes are below their dictionary's count; enums and ranges as in ingest.md
  *            5. 0 <= time <= WALL_MS_MAX after adding base; a slice does not cross a minute; length <= MINUTE_MS
  *            6. rows <= BATCH_ROWS_MAX, bytes <= BATCH_BYTES_MAX, dictionaries <= BATCH_NAMES_MAX
- *          Before anything is allocated the bytes are scanned: declared counts are bounded by what the container could hold.
- * WRITING  batch_builder_*: the meter appends rows; batch_builder_seal() gives the bytes. The builder refuses with
- *          SG_ERR_LIMIT when a limit would be passed: seal first, then append again. */
+ *          Before anything is allocated the bytes are scanned: declared counts are bounded by what the container could
+ * hold. WRITING  batch_builder_*: the meter appends rows; batch_builder_seal() gives the bytes. The builder refuses
+ * with SG_ERR_LIMIT when a limit would be passed: seal first, then append again. */
 #ifndef PROTO_BATCH_H
 #define PROTO_BATCH_H
 
@@ -30,9 +33,18 @@ enum sandbox_state { SANDBOX_RUNNING, SANDBOX_HIBERNATED };
 enum { START_ADOPTED = 0 }; /* in a start row: 0 adopted, else 1 + enum origin */
 
 /* A column: NULL means all zero. */
-static inline uint32_t column_u32(const uint32_t *c, size_t i) { return c ? c[i] : 0; }
-static inline uint64_t column_u64(const uint64_t *c, size_t i) { return c ? c[i] : 0; }
-static inline int64_t column_i64(const int64_t *c, size_t i) { return c ? c[i] : 0; }
+static inline uint32_t column_u32(const uint32_t *c, size_t i)
+{
+    return c ? c[i] : 0;
+}
+static inline uint64_t column_u64(const uint64_t *c, size_t i)
+{
+    return c ? c[i] : 0;
+}
+static inline int64_t column_i64(const int64_t *c, size_t i)
+{
+    return c ? c[i] : 0;
+}
 
 struct batch_sandboxes {
     size_t count;
@@ -122,12 +134,11 @@ size_t batch_row_count(const struct batch *b);
 struct batch_decoder {
     uint8_t *arena;
     size_t arena_bytes, arena_used;
-    void *message;
 };
 SG_MUST_USE enum sg_error batch_decoder_init(struct batch_decoder *d);
 void batch_decoder_destroy(struct batch_decoder *d);
-/* Decodes bytes[0..length). Errors: MALFORMED (f names the rule and the row kind, never content), VERSION (with its number),
- * LIMIT, NOMEM. out is valid until the next call with d. */
+/* Decodes bytes[0..length). Errors: MALFORMED (f names the rule and the row kind, never content), VERSION (with its
+ * number), LIMIT, NOMEM. out is valid until the next call with d. */
 SG_MUST_USE enum sg_error batch_decode(struct batch_decoder *d, const uint8_t *bytes, size_t length, struct batch *out,
                                        struct sg_fault *f);
 
@@ -177,26 +188,29 @@ bool batch_builder_full(const struct batch_builder *b, size_t rows);
 /* Counts up with each seal or reset: callers cache a dictionary index together with it. */
 uint64_t batch_builder_generation(const struct batch_builder *b);
 /* Adds a dictionary entry (no look-up: the caller caches the index per sandbox life and generation). */
-SG_MUST_USE enum sg_error batch_builder_sandbox(struct batch_builder *b, const struct batch_sandbox *s, uint32_t *index);
+SG_MUST_USE enum sg_error batch_builder_sandbox(struct batch_builder *b, const struct batch_sandbox *s,
+                                                uint32_t *index);
 /* Appends a row. Times are absolute. LIMIT: nothing was appended. */
 SG_MUST_USE enum sg_error batch_builder_slice(struct batch_builder *b, uint32_t sandbox, struct wall_ms start,
                                               uint32_t length_ms, const struct batch_rise *rise);
-SG_MUST_USE enum sg_error batch_builder_start(struct batch_builder *b, uint32_t sandbox, struct wall_ms at, uint32_t origin,
-                                              uint32_t create_ms);
+SG_MUST_USE enum sg_error batch_builder_start(struct batch_builder *b, uint32_t sandbox, struct wall_ms at,
+                                              uint32_t origin, uint32_t create_ms);
 SG_MUST_USE enum sg_error batch_builder_state(struct batch_builder *b, uint32_t sandbox, struct wall_ms at,
                                               enum sandbox_state state);
-SG_MUST_USE enum sg_error batch_builder_end(struct batch_builder *b, uint32_t sandbox, struct wall_ms at, enum reason reason,
-                                            uint64_t mem_peak_bytes);
+SG_MUST_USE enum sg_error batch_builder_end(struct batch_builder *b, uint32_t sandbox, struct wall_ms at,
+                                            enum reason reason, uint64_t mem_peak_bytes);
 SG_MUST_USE enum sg_error batch_builder_exec(struct batch_builder *b, uint32_t sandbox, struct wall_ms at,
                                              uint32_t exit_code, uint64_t duration_ms);
 SG_MUST_USE enum sg_error batch_builder_api_call(struct batch_builder *b, const char *team, const char *project,
                                                  struct wall_ms at, enum operation operation, uint32_t status);
-SG_MUST_USE enum sg_error batch_builder_capacity(struct batch_builder *b, struct wall_ms at, const struct batch_capacity *c);
-SG_MUST_USE enum sg_error batch_builder_gap(struct batch_builder *b, struct wall_ms from, struct wall_ms to, uint64_t first_n,
-                                            uint64_t last_n);
-/* Encodes what was appended under this head and empties the builder. *bytes belongs to the builder until the next append. */
-SG_MUST_USE enum sg_error batch_builder_seal(struct batch_builder *b, const struct batch_head *head, const uint8_t **bytes,
-                                             size_t *length);
+SG_MUST_USE enum sg_error batch_builder_capacity(struct batch_builder *b, struct wall_ms at,
+                                                 const struct batch_capacity *c);
+SG_MUST_USE enum sg_error batch_builder_gap(struct batch_builder *b, struct wall_ms from, struct wall_ms to,
+                                            uint64_t first_n, uint64_t last_n);
+/* Encodes what was appended under this head and empties the builder. *bytes belongs to the builder until the next
+ * append. */
+SG_MUST_USE enum sg_error batch_builder_seal(struct batch_builder *b, const struct batch_head *head,
+                                             const uint8_t **bytes, size_t *length);
 /* Forgets what was appended. */
 void batch_builder_reset(struct batch_builder *b);
 

@@ -1,8 +1,9 @@
 /* Sums and cells: the integers of one partition in one rollup, and their text form (proto/redis.md, "Cell"). Pure.
  *
- * struct sums holds the plain fields densely and the families (creates.*, destroys.*, exit.*, api.*) sparsely, sorted by field.
- * Text form: `@<offset> <field>=<decimal>...`, fields ascending, zeros left out: equal sums have equal bytes.
- * Decoding refuses what encoding would not write: unknown field, order, zero, sign, leading zero, a number that does not fit. */
+ * struct sums holds the plain fields densely and the families (creates.*, destroys.*, exit.*, api.*) sparsely, sorted
+ * by field. Text form: `@<offset> <field>=<decimal>...`, fields ascending, zeros left out: equal sums have equal bytes.
+ * Decoding refuses what encoding would not write: unknown field, order, zero, sign, leading zero, a number that does
+ * not fit. */
 #ifndef PROTO_CELL_H
 #define PROTO_CELL_H
 
@@ -47,7 +48,8 @@ enum { CELL_BYTES_MAX = 24 + FIELDS * (FIELD_NAME_BYTES_MAX + 22) };
 size_t cell_encoded_bytes_max(const struct sums *s);
 /* Writes the text (not NUL-terminated) to out, which has cell_encoded_bytes_max() bytes; returns its length. */
 size_t cell_encode(uint64_t offset, const struct sums *s, char *out);
-/* Parses text[0..length) into *offset and s (which must be zeroed or initialised; it is overwritten). MALFORMED, OVERFLOW, NOMEM. */
+/* Parses text[0..length) into *offset and s (which must be zeroed or initialised; it is overwritten). MALFORMED,
+ * OVERFLOW, NOMEM. */
 SG_MUST_USE enum sg_error cell_decode(const char *text, size_t length, uint64_t *offset, struct sums *s);
 
 #endif

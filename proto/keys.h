@@ -1,4 +1,5 @@
-/* Names of keys in Redis: proto/redis.md. Pure. Each function writes a NUL-terminated key and returns its length; a key always fits. */
+/* Names of keys in Redis: proto/redis.md. Pure. Each function writes a NUL-terminated key and returns its length; a key
+ * always fits. */
 #ifndef PROTO_KEYS_H
 #define PROTO_KEYS_H
 
@@ -13,7 +14,10 @@ enum { KEY_BYTES_MAX = 320 };
 /* Shard of a team: XXH3_64bits(team) mod shards. */
 uint32_t shard_of_team(const char *team, uint32_t shards);
 /* Shard that keeps a partition's marks, gaps and capacities. */
-static inline uint32_t shard_home(uint32_t partition, uint32_t shards) { return partition % shards; }
+static inline uint32_t shard_home(uint32_t partition, uint32_t shards)
+{
+    return partition % shards;
+}
 /* 'm', 'h' or 'd'. */
 char window_letter(enum window_kind k);
 
@@ -28,7 +32,7 @@ size_t key_rollup_index(char out[static KEY_BYTES_MAX], uint32_t shard, enum win
 /* <start>:<project>:<region>, the member of a rollup index. */
 size_t key_rollup_member(char out[static KEY_BYTES_MAX], struct wall_ms start, const char *project, const char *region);
 /* sg:{s<shard>}:u:<w>:<start>:<team>:<project>:<region> */
-size_t key_rollup(char out[static KEY_BYTES_MAX], uint32_t shard, enum window_kind w, struct wall_ms start, const char *team,
-                  const char *project, const char *region);
+size_t key_rollup(char out[static KEY_BYTES_MAX], uint32_t shard, enum window_kind w, struct wall_ms start,
+                  const char *team, const char *project, const char *region);
 
 #endif

@@ -1,4 +1,5 @@
-/* The run: the record of one sandbox from create to destroy, as one partition's log tells it (proto/redis.md, "Run cell"). Pure. */
+/* The run: the record of one sandbox from create to destroy, as one partition's log tells it (proto/redis.md, "Run
+ * cell"). Pure. */
 #ifndef PROTO_RUN_CELL_H
 #define PROTO_RUN_CELL_H
 
@@ -12,10 +13,6 @@
 #include "sandglass/time.h"
 
 enum run_state { RUN_RUNNING, RUN_HIBERNATED, RUN_ENDED };
-
-/* The counters that a run sums: the plain fields less the three that follow from running_ms and the allocation. */
-#define RUN_FIELDS(X)                                                                                                  \
-    X(RUNNING_MS) X(CPU_US) X(NET_RX_BYTES) X(NET_TX_BYTES) X(IO_READ_BYTES) X(IO_WRITE_BYTES) X(EXECS)
 
 /* Zeroed is a run of which nothing is known. A time of 0 is not known; has_ says it of the others. */
 struct run {

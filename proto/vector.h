@@ -1,4 +1,5 @@
-/* The vector: what a shard vouches for, per partition, and the watermark that follows (proto/redis.md, "Vector entry"). Pure. */
+/* The vector: what a shard vouches for, per partition, and the watermark that follows (proto/redis.md, "Vector entry").
+ * Pure. */
 #ifndef PROTO_VECTOR_H
 #define PROTO_VECTOR_H
 
@@ -24,7 +25,8 @@ struct vector_entry {
 
 /* Frees what e owns and zeroes it. */
 void vector_entry_destroy(struct vector_entry *e);
-/* Adds a runner's pair, dropping what it or others make redundant. ct.v == 0 (nothing to wait for) adds nothing. NOMEM. */
+/* Adds a runner's pair, dropping what it or others make redundant. ct.v == 0 (nothing to wait for) adds nothing. NOMEM.
+ */
 SG_MUST_USE enum sg_error vector_entry_add(struct vector_entry *e, struct vector_pair p);
 /* An upper bound of the length of the text form. */
 size_t vector_entry_bytes_max(const struct vector_entry *e);

@@ -1,5 +1,5 @@
-/* Quantities of usage: unsigned integers in the unit that the field's name ends with, added and multiplied with a check.
- * A sum that does not fit is an error that its caller must handle, never a wrapped number. (design.md, law 5) */
+/* Quantities of usage: unsigned integers in the unit that the field's name ends with, added and multiplied with a
+ * check. A sum that does not fit is an error that its caller must handle, never a wrapped number. (design.md, law 5) */
 #ifndef SANDGLASS_AMOUNT_H
 #define SANDGLASS_AMOUNT_H
 

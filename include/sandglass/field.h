@@ -1,8 +1,9 @@
-/* The fields of a rollup: every number that sandglass sums, with the name under which Redis, the API and Stripe know it.
+/* The fields of a rollup: every number that sandglass sums, with the name under which Redis, the API and Stripe know
+ * it.
  *
  * The set is closed (api.md, "Fields of a rollup"). A field is an index; plain fields come first, then the families
- * creates.<origin>, destroys.<reason>, exit.<code>, api.<operation>.<class>. The order is the order of the text form of a
- * cell (proto/cell.h) and is never changed: new fields go to the end. */
+ * creates.<origin>, destroys.<reason>, exit.<code>, api.<operation>.<class>. The order is the order of the text form of
+ * a cell (proto/cell.h) and is never changed: new fields go to the end. */
 #ifndef SANDGLASS_FIELD_H
 #define SANDGLASS_FIELD_H
 
@@ -52,10 +53,10 @@ enum { EXIT_CODES = 256, STATUS_CLASSES = 5 }; /* status class: 0 = 1xx ... 4 = 
 
 enum field {
     SG_PLAIN_FIELDS(SG_ENUM_FIELD) PLAIN_FIELDS,
-    FIELD_CREATES = PLAIN_FIELDS,                     /* + enum origin */
-    FIELD_DESTROYS = FIELD_CREATES + (int)ORIGINS,    /* + enum reason */
-    FIELD_EXIT = FIELD_DESTROYS + (int)REASONS,       /* + exit code */
-    FIELD_API = FIELD_EXIT + (int)EXIT_CODES,         /* + operation * STATUS_CLASSES + class */
+    FIELD_CREATES = PLAIN_FIELDS,                  /* + enum origin */
+    FIELD_DESTROYS = FIELD_CREATES + (int)ORIGINS, /* + enum reason */
+    FIELD_EXIT = FIELD_DESTROYS + (int)REASONS,    /* + exit code */
+    FIELD_API = FIELD_EXIT + (int)EXIT_CODES,      /* + operation * STATUS_CLASSES + class */
     FIELDS = FIELD_API + (int)OPERATIONS * (int)STATUS_CLASSES,
 };
 

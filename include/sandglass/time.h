@@ -2,7 +2,8 @@
  *
  * boot_ms: CLOCK_BOOTTIME, milliseconds since the host booted; every duration that is billed is a difference of two.
  * wall_ms: UTC, milliseconds since 1970; where usage belongs (its minute, hour, day). Never negative here.
- * Windows are half-open, [start, start + length), and start on multiples of their length. (design.md, section 4; ingest.md) */
+ * Windows are half-open, [start, start + length), and start on multiples of their length. (design.md, section 4;
+ * ingest.md) */
 #ifndef SANDGLASS_TIME_H
 #define SANDGLASS_TIME_H
 
