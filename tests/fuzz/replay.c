@@ -12,7 +12,10 @@ enum { INPUT_BYTES_MAX = 4 << 20 };
 static int replay_file(const char *path, uint8_t *buffer)
 {
     FILE *f = fopen(path, "rb");
-    if (!f) { perror(path); return -1; }
+    if (!f) {
+        perror(path);
+        return -1;
+    }
     size_t size = fread(buffer, 1, INPUT_BYTES_MAX, f);
     fclose(f);
     /* an exact-size heap copy, so that ASan sees one byte too far */
@@ -26,10 +29,16 @@ static int replay_file(const char *path, uint8_t *buffer)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) { fprintf(stderr, "usage: %s CORPUS_DIR\n", argv[0]); return 2; }
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s CORPUS_DIR\n", argv[0]);
+        return 2;
+    }
     DIR *dir = opendir(argv[1]);
     uint8_t *buffer = malloc(INPUT_BYTES_MAX);
-    if (!dir || !buffer) { perror(argv[1]); return 1; }
+    if (!dir || !buffer) {
+        perror(argv[1]);
+        return 1;
+    }
     unsigned count = 0;
     int status = 0;
     for (struct dirent *e; (e = readdir(dir));) {

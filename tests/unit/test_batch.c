@@ -1,0 +1,215 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/batch.h"
+
+static const struct wall_ms noon = {INT64_C(1763884800000)};
+
+static struct batch_head head_of(uint64_t seq)
+{
+    static const uint8_t sha[SHA256_BYTES] = {1, 2, 3};
+    return (struct batch_head){.runner = "r1",
+                               .region = "eu",
+                               .epoch = 7,
+                               .seq = seq,
+                               .previous_sha256 = sha,
+                               .complete_through = noon,
+                               .totals = {1, 2, 3, 4, 5, 6}};
+}
+
+static uint32_t add_sandbox(struct batch_builder *b, const char *id)
+{
+    uint32_t index;
+    struct batch_sandbox s = {id, "team-a", "p_1", 2, 1024, 4096};
+    cr_assert_eq(batch_builder_sandbox(b, &s, &index), SG_OK);
+    return index;
+}
+
+static void add_one_of_each(struct batch_builder *b)
+{
+    uint32_t s = add_sandbox(b, "run1");
+    struct batch_rise rise = {.cpu_us = 5, .mem_bytes = 9};
+    struct batch_capacity c = {64, 1000, 2000, 3, 2, 1024, 4096, 1};
+    cr_assert_eq(batch_builder_start(b, s, noon, 1 + ORIGIN_FORK, 12), SG_OK);
+    cr_assert_eq(batch_builder_slice(b, s, noon, MINUTE_MS, &rise), SG_OK);
+    cr_assert_eq(batch_builder_slice(b, s, (struct wall_ms){noon.v - 1}, 1, &(struct batch_rise){0}), SG_OK);
+    cr_assert_eq(batch_builder_state(b, s, noon, SANDBOX_HIBERNATED), SG_OK);
+    cr_assert_eq(batch_builder_end(b, s, noon, REASON_OOM, 77), SG_OK);
+    cr_assert_eq(batch_builder_exec(b, s, noon, 137, 4), SG_OK);
+    cr_assert_eq(batch_builder_api_call(b, "team-b", "-", noon, OPERATION_FILE_READ, 404), SG_OK);
+    cr_assert_eq(batch_builder_capacity(b, noon, &c), SG_OK);
+    cr_assert_eq(batch_builder_gap(b, noon, noon, 3, 9), SG_OK);
+}
+
+static void seal(struct batch_builder *b, uint64_t seq, const uint8_t **bytes, size_t *length)
+{
+    struct batch_head h = head_of(seq);
+    cr_assert_eq(batch_builder_seal(b, &h, bytes, length), SG_OK);
+}
+
+Test(batch, what_is_sealed_is_what_is_decoded)
+{
+    struct batch_builder *b = batch_builder_new();
+    struct batch_decoder d;
+    struct batch out;
+    struct sg_fault f = {0};
+    const uint8_t *bytes;
+    size_t length;
+    add_one_of_each(b);
+    cr_assert_eq(batch_builder_rows(b), 9);
+    size_t bound = batch_builder_bytes(b);
+    seal(b, 2, &bytes, &length);
+    cr_assert_leq(length, bound);
+    cr_assert_eq(batch_builder_rows(b), 0);
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, bytes, length, &out, &f), SG_OK, "%s", f.text);
+    cr_assert_str_eq(out.runner, "r1");
+    cr_assert_eq(out.seq, 2);
+    cr_assert_eq(out.previous_sha256[2], 3);
+    cr_assert_eq(out.complete_through_ms, noon.v);
+    cr_assert_eq(batch_row_count(&out), 9);
+    cr_assert_str_eq(out.sandboxes.id[0], "run1");
+    cr_assert_eq(column_u32(out.sandboxes.mem_mib, 0), 1024);
+    cr_assert_eq(out.base_ms + column_i64(out.slices.start_ms, 1), noon.v - 1);
+    cr_assert_eq(column_u32(out.slices.length_ms, 0), MINUTE_MS);
+    cr_assert_eq(column_u64(out.slices.cpu_us, 0), 5);
+    cr_assert_null(out.slices.net_rx_bytes);
+    cr_assert_eq(column_u32(out.ends.reason, 0), REASON_OOM);
+    cr_assert_str_eq(out.projects[column_u32(out.api_calls.project, 0)], "-");
+    cr_assert_eq(column_u64(out.gaps.last_n, 0), 9);
+    cr_assert_eq(out.totals.refused, 6);
+    batch_decoder_destroy(&d);
+    batch_builder_free(b);
+}
+
+Test(batch, an_empty_batch_is_a_heartbeat)
+{
+    struct batch_builder *b = batch_builder_new();
+    struct batch_decoder d;
+    struct batch out;
+    const uint8_t *bytes;
+    size_t length;
+    seal(b, 1, &bytes, &length);
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, bytes, length, &out, NULL), SG_OK);
+    cr_assert_eq(batch_row_count(&out), 0);
+    batch_decoder_destroy(&d);
+    batch_builder_free(b);
+}
+
+Test(batch, every_truncation_and_every_flipped_byte_is_refused_or_decodes_to_checked_rows)
+{
+    struct batch_builder *b = batch_builder_new();
+    struct batch_decoder d;
+    struct batch out;
+    const uint8_t *bytes;
+    size_t length;
+    add_one_of_each(b);
+    seal(b, 2, &bytes, &length);
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    for (size_t cut = 0; cut < length; cut++) {
+        uint8_t *copy = malloc(cut ? cut : 1);
+        memcpy(copy, bytes, cut);
+        (void)!batch_decode(&d, copy, cut, &out, NULL);
+        free(copy);
+    }
+    for (size_t i = 0; i < length; i++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            uint8_t *copy = malloc(length);
+            memcpy(copy, bytes, length);
+            copy[i] ^= (uint8_t)(1u << bit);
+            if (batch_decode(&d, copy, length, &out, NULL) == SG_OK)
+                for (size_t s = 0; s < out.slices.count; s++)
+                    cr_assert_lt(column_u32(out.slices.sandbox, s), out.sandboxes.count);
+            free(copy);
+        }
+    }
+    batch_decoder_destroy(&d);
+    batch_builder_free(b);
+}
+
+Test(batch, an_unknown_version_is_refused_with_its_number)
+{
+    struct batch_builder *b = batch_builder_new();
+    struct batch_decoder d;
+    struct batch out;
+    struct sg_fault f = {0};
+    const uint8_t *bytes;
+    size_t length;
+    seal(b, 1, &bytes, &length);
+    uint8_t *copy = malloc(length);
+    memcpy(copy, bytes, length);
+    cr_assert_eq(copy[0], 0x08);
+    copy[1] = 9;
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, copy, length, &out, &f), SG_ERR_VERSION);
+    cr_assert_not_null(strstr(f.text, "9"));
+    free(copy);
+    batch_decoder_destroy(&d);
+    batch_builder_free(b);
+}
+
+Test(batch, fields_that_are_unknown_or_repeated_are_refused)
+{
+    static const uint8_t unknown[] = {0x08, 0x01, 0xf8, 0x01, 0x01};
+    static const uint8_t twice[] = {0x08, 0x01, 0x08, 0x01};
+    struct batch_decoder d;
+    struct batch out;
+    struct sg_fault f = {0};
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, unknown, sizeof unknown, &out, &f), SG_ERR_MALFORMED);
+    cr_assert_str_eq(f.text, "batch: unknown field");
+    cr_assert_eq(batch_decode(&d, twice, sizeof twice, &out, &f), SG_ERR_MALFORMED);
+    cr_assert_str_eq(f.text, "batch: fields out of order");
+    batch_decoder_destroy(&d);
+}
+
+Test(batch, a_full_builder_refuses_and_loses_nothing)
+{
+    struct batch_builder *b = batch_builder_new();
+    struct batch_decoder d;
+    struct batch out;
+    const uint8_t *bytes;
+    size_t length, rows = 0;
+    char id[32];
+    enum sg_error e = SG_OK;
+    cr_assert_not(batch_builder_full(b, 1));
+    for (unsigned i = 0; e == SG_OK; i++) {
+        uint32_t index;
+        snprintf(id, sizeof id, "run%016x", i);
+        struct batch_sandbox s = {id, "team-a", "p_1", 2, 1024, 4096};
+        struct batch_rise rise = {COUNTER_MAX, COUNTER_MAX, COUNTER_MAX, COUNTER_MAX, COUNTER_MAX, COUNTER_MAX};
+        e = batch_builder_sandbox(b, &s, &index);
+        if (e == SG_OK) e = batch_builder_slice(b, index, noon, 1, &rise);
+        rows += e == SG_OK;
+    }
+    cr_assert_eq(e, SG_ERR_LIMIT);
+    cr_assert(batch_builder_full(b, 1));
+    cr_assert_eq(batch_builder_rows(b), rows);
+    seal(b, 1, &bytes, &length);
+    cr_assert_leq(length, BATCH_BYTES_MAX);
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, bytes, length, &out, NULL), SG_OK);
+    cr_assert_eq(out.slices.count, rows);
+    batch_decoder_destroy(&d);
+    batch_builder_free(b);
+}
+
+Test(batch, the_first_version_is_read_for_ever)
+{
+    struct batch_decoder d;
+    struct batch out;
+    struct sg_fault f = {0};
+    uint8_t bytes[4096];
+    FILE *file = fopen(TEST_DATA_DIR "/batch.v1", "rb");
+    cr_assert_not_null(file);
+    size_t length = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    cr_assert_eq(batch_decoder_init(&d), SG_OK);
+    cr_assert_eq(batch_decode(&d, bytes, length, &out, &f), SG_OK, "%s", f.text);
+    cr_assert_eq(batch_row_count(&out), 9);
+    cr_assert_str_eq(out.teams[column_u32(out.api_calls.team, 0)], "team-b");
+    batch_decoder_destroy(&d);
+}
