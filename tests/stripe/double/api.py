@@ -1,0 +1,448 @@
+"""The part of Stripe that the exporter talks to: routing, order of checks, execution, and the faults around them.
+
+HAPPY PATH of a POST, in this order and no other (reference section 9.2): authorisation 401/403 -> rate and concurrency limits 429/409 ->
+shape of the parameters 400 -> idempotency key (replay, 409, 400) -> execution -> the reply kept under the key and the event journaled in
+one record -> reply. Nothing before "execution" is kept.
+
+FAILURES: scripted (faults.py). A gate fault answers after authorisation in the limiters' place: nothing was executed. An execute fault
+surrounds the commit: waits before it, replaces it, waits after it, and spoils the reply. A client that has gone does not stop a call that
+was begun: it commits, late.
+
+INVARIANTS: a (customer, meter) stays in flight from the passed limiter until its reply; keys and request fields are compared and digested,
+never stored or logged.
+"""
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import re
+import uuid
+from email.utils import formatdate
+
+from . import form, summaries
+from .http1 import Reply, json_reply
+from .ledger import number
+
+EVENTS_PATH = "/v1/billing/meter_events"
+METERS_PATH = "/v1/billing/meters"
+VALUE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+VERSION = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z]{1,20})?")
+DEFAULT_VERSION = "2026-07-29.dahlia"
+IDEMPOTENCY_TEXT = ("Keys for idempotent requests can only be used with the same parameters they were first used with. "
+                    "Try using a key other than '%s' if you meant to execute a different request.")
+HTML = b"<html>\r\n<head><title>%d</title></head>\r\n<body><center><h1>%d</h1></center></body>\r\n</html>\r\n"
+
+
+class Refusal(Exception):
+    """An error reply in Stripe's form."""
+
+    def __init__(self, status, message, kind="invalid_request_error", code=None, param=None, headers=()):
+        super().__init__(status)
+        error = {"type": kind, "message": message}
+        error.update({name: value for name, value in (("code", code), ("param", param)) if value is not None})
+        self.status, self.body, self.headers = status, {"error": error}, list(headers)
+
+
+def digest(*parts):
+    """Hex digest of texts or bytes, each with its length."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode()
+        state.update(b"%d:" % len(data) + data)
+    return state.hexdigest()
+
+
+class Call:
+    """One request on its way through the checks."""
+    __slots__ = ("request", "conn", "route", "args", "params", "problem", "facts", "fault", "slot", "key", "print", "kept", "result")
+
+    def __init__(self, request, conn):
+        self.request, self.conn = request, conn
+        self.route = self.fault = self.slot = self.key = self.print = self.result = self.problem = None
+        self.args, self.params, self.kept = (), {}, False
+
+
+class Api:
+    """The application behind the API listener."""
+
+    def __init__(self, ledger, faults, clock, knobs, stats, key):
+        self.ledger, self.faults, self.clock, self.knobs, self.stats = ledger, faults, clock, knobs, stats
+        self.connections, self.inflight, self.keys_in_use = set(), set(), set()
+        self.key, self.key_state = key.encode(), "ok"
+        self.bucket_s, self.bucket_left, self.bodies = 0, 0, {}
+        self.routes = [(re.compile(pattern), methods) for pattern, methods in (
+            (EVENTS_PATH, {"POST": self._create_event}),
+            (METERS_PATH, {"GET": self._list_meters}),
+            (METERS_PATH + "/([A-Za-z0-9_]{1,64})", {"GET": self._get_meter}),
+            (METERS_PATH + "/([A-Za-z0-9_]{1,64})/event_summaries", {"GET": self._list_summaries}))]
+        self.now_ms = clock.now_ms
+
+    # The connection's side (http1.Connection)
+
+    def accept(self, conn):
+        """A client has connected."""
+        self.stats.connections += 1
+        if self.faults.by_stage["accept"] and self.faults.pick("accept", {}):
+            conn.reset()
+
+    def head(self, request, conn):
+        """A head is there, its body may not be."""
+        if self.faults.by_stage["head"] and self.faults.pick("head", {"method": request.method, "path": request.path}):
+            conn.reset()
+            return False
+        return True
+
+    def handle(self, request, conn):
+        """A whole request is there."""
+        call = Call(request, conn)
+        self.stats.requests += 1
+        try:
+            self._check(call)
+        except Refusal as refusal:
+            return self._answer(call, self._reply(call, refusal.status, refusal.body, refusal.headers))
+        wait_ms = call.fault.before_ms if call.fault else 0
+        if wait_ms:
+            return asyncio.get_running_loop().call_later(wait_ms / 1000, self._execute, call)
+        return self._execute(call)
+
+    # Checks before execution
+
+    def _check(self, call):
+        self._find_route(call)
+        self._authorise(call)
+        self._decode(call)
+        call.fault = self.faults.pick("request", call.facts)
+        if call.fault and call.fault.phase == "gate":
+            self._gate_fault(call, call.fault)
+        if call.route == self._create_event:
+            self._limit(call)
+            if call.problem:
+                raise self._param_refusal(call.problem)
+            self._check_event(call.params)
+            self._check_idempotency(call)
+        elif call.problem:
+            raise self._param_refusal(call.problem)
+        if call.slot:
+            self.inflight.add(call.slot)
+
+    def _find_route(self, call):
+        request = call.request
+        for pattern, methods in self.routes:
+            match = pattern.fullmatch(request.path)
+            if match:
+                call.route, call.args = methods.get(request.method), match.groups()
+                break
+
+    def _authorise(self, call):
+        scheme, _, secret = call.request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                secret = base64.b64decode(secret, validate=True).decode().partition(":")[0]
+            except ValueError:
+                secret = ""
+        if scheme.lower() not in ("bearer", "basic") or not secret:
+            raise Refusal(401, "You did not provide an API key. You need to provide your API key in the Authorization header, "
+                               "using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').")
+        if self.key_state == "revoked" or not hmac.compare_digest(secret.strip().encode(), self.key):
+            raise Refusal(401, "Invalid API Key provided.")
+        if call.route is None:
+            raise Refusal(404, "Unrecognized request URL (%s: %s)." % (call.request.method, call.request.path[:100]))
+        scope = "rak_billing_meter_event_write" if call.request.method == "POST" else "rak_billing_meter_read"
+        if self.key_state == ("no_write" if call.request.method == "POST" else "no_read"):
+            raise self._forbidden(scope)
+
+    @staticmethod
+    def _forbidden(scope):
+        return Refusal(403, "The provided key does not have the required permissions for this endpoint. Having the '%s' permission would "
+                            "allow this request to continue." % scope)
+
+    def _decode(self, call):
+        request = call.request
+        try:
+            if request.method == "POST":
+                media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if media != "application/x-www-form-urlencoded":
+                    raise form.ParamError("Invalid request: the content type must be application/x-www-form-urlencoded.")
+                call.params = form.decode(request.body.decode("latin-1"))
+            else:
+                call.params = form.decode(request.query)
+        except form.ParamError as error:
+            call.problem = error
+        payload = call.params.get("payload")
+        payload = payload if isinstance(payload, dict) else call.params
+        call.facts = {"method": request.method, "path": request.path, "event_name": call.params.get("event_name"),
+                      "identifier": call.params.get("identifier"),
+                      "customer": payload.get("stripe_customer_id", call.params.get("customer"))}
+
+    @staticmethod
+    def _param_refusal(error):
+        return Refusal(400, error.message, code=error.code, param=error.param)
+
+    def _check_event(self, params):
+        try:
+            form.allow(params, ("event_name", "payload", "identifier", "timestamp", "expand"))
+            form.text(params, "event_name", required=True)
+            form.flat_map(params, "payload")
+            form.text(params, "identifier")
+            form.integer(params, "timestamp")
+        except form.ParamError as error:
+            raise self._param_refusal(error) from None
+
+    def _limit(self, call):
+        if self.knobs.rate_limit_per_s:
+            now_s = self.clock.now_ms() // 1000
+            if now_s != self.bucket_s:
+                self.bucket_s, self.bucket_left = now_s, self.knobs.rate_limit_per_s
+            if not self.bucket_left:
+                self._rate_refusal("endpoint-rate")
+            self.bucket_left -= 1
+        customer, event_name = call.facts["customer"], call.facts["event_name"]
+        if self.knobs.concurrency == "off" or not isinstance(customer, str) or not isinstance(event_name, str):
+            return
+        if (customer, event_name) in self.inflight:
+            self.stats.concurrent_violations += 1
+            if self.knobs.concurrency == "409":
+                raise Refusal(409, "Too many concurrent requests for this meter and customer.", code="too_many_concurrent_requests")
+            self._rate_refusal("resource-specific")
+        call.slot = (customer, event_name)
+
+    def _rate_refusal(self, reason, retry_after=None):
+        headers = [("Stripe-Rate-Limited-Reason", reason)]
+        if retry_after is not None:
+            after_s = self.clock.now_ms() // 1000 + 2
+            headers.append(("Retry-After", formatdate(after_s, usegmt=True) if retry_after == "date" else str(retry_after)))
+        raise Refusal(429, "Request rate limit exceeded. You can learn more about rate limits here https://stripe.com/docs/rate-limits.",
+                      code="rate_limit", headers=headers)
+
+    def _check_idempotency(self, call):
+        key = call.request.headers.get("idempotency-key")
+        if key is None:
+            return
+        if not 0 < len(key) <= 255:
+            raise Refusal(400, "Idempotency-Key must be between 1 and 255 characters.")
+        name = digest(key)
+        call.print = digest(call.request.method, call.request.path, json.dumps(call.params, sort_keys=True))
+        if name in self.keys_in_use:
+            raise self._in_use()
+        kept = self.ledger.kept_reply(name, self.clock.now_ms())
+        if kept and kept[0] != call.print:
+            raise Refusal(400, IDEMPOTENCY_TEXT % key, kind="idempotency_error")
+        call.key, call.kept = name, kept is not None
+        self.keys_in_use.add(name)
+        if kept:
+            call.result = (kept[2], kept[3].encode(), [("Idempotent-Replayed", "true")])
+
+    @staticmethod
+    def _in_use():
+        return Refusal(409, "There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, "
+                            "and the other request is still going through). Please try again later.", code="idempotency_key_in_use")
+
+    def _gate_fault(self, call, fault):
+        params = fault.params
+        if fault.effect == "rate_limited":
+            self._rate_refusal(params["reason"], params["retry_after"])
+        if fault.effect == "lock_timeout":
+            raise Refusal(429, "This object cannot be accessed right now because another API request or Stripe process is currently accessing it.",
+                          code="lock_timeout")
+        if fault.effect == "unauthorized":
+            raise Refusal(401, "Invalid API Key provided.")
+        if fault.effect == "forbidden":
+            raise self._forbidden("rak_billing_meter_event_write")
+        if fault.effect == "in_use":
+            raise self._in_use()
+        if fault.effect == "idempotency_error":
+            raise Refusal(400, IDEMPOTENCY_TEXT % call.request.headers.get("idempotency-key", "")[:255], kind="idempotency_error")
+        if fault.effect == "redirect":
+            raise Refusal(301, "Moved.", headers=[("Location", "http://127.0.0.1:9/")])
+        raise Refusal(params["status"], None)
+
+    # Execution
+
+    def _execute(self, call):
+        """Run the call and commit what it does; then answer, at once or after the fault's delay."""
+        if call.result:
+            self.stats.replayed += 1
+        else:
+            try:
+                call.result = call.route(call, *call.args)
+            except Refusal as refusal:
+                call.result = (refusal.status, json.dumps(refusal.body).encode(), refusal.headers)
+        wait_ms = (call.fault.after_ms if call.fault else 0) + self.knobs.latency_ms
+        if wait_ms:
+            asyncio.get_running_loop().call_later(wait_ms / 1000, self._finish, call)
+        else:
+            self._finish(call)
+
+    def _finish(self, call):
+        status, body, headers = call.result
+        reply = self._reply(call, status, body, headers)
+        if call.fault and call.fault.phase == "execute":
+            self._spoil(reply, call.fault)
+        self._answer(call, reply)
+
+    def _answer(self, call, reply):
+        self.inflight.discard(call.slot)
+        self.keys_in_use.discard(call.key)
+        if self.knobs.requests_per_connection:
+            call.conn.requests += 1
+            reply.close = reply.close or call.conn.requests >= self.knobs.requests_per_connection
+        name = str(reply.status) if reply.wire in ("whole", "drip") else reply.wire
+        self.stats.by_status[name] = self.stats.by_status.get(name, 0) + 1
+        call.conn.reply(reply)
+
+    def _reply(self, call, status, body, headers):
+        if body == {"error": {"type": "invalid_request_error", "message": None}}:
+            return Reply(status, HTML % (status, status), content_type="text/html")
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        asked = call.request.headers.get("stripe-version", "")
+        fields = [("Request-Id", self.stats.request_id()), ("Stripe-Version", asked if VERSION.fullmatch(asked) else DEFAULT_VERSION)]
+        key = call.request.headers.get("idempotency-key")
+        if key is not None and len(key) <= 255:
+            fields.append(("Idempotency-Key", key))
+        return Reply(status, body, fields + list(headers))
+
+    @staticmethod
+    def _spoil(reply, fault):
+        effect, params = fault.effect, fault.params
+        if effect in ("reset", "silent"):
+            reply.wire = effect
+        elif effect == "cut":
+            reply.wire = "cut" if params["how"] == "fin" else "cut_reset"
+        elif effect == "drip":
+            reply.wire, reply.drip_ms = "drip", params["every_ms"]
+        elif effect == "truncated_json":
+            reply.body = reply.body[:len(reply.body) // 2]
+        elif effect == "html":
+            reply.status, reply.body = params["status"], HTML % (params["status"], params["status"])
+            reply.headers, reply.content_type = [], "text/html"
+        elif effect == "error":
+            if params["should_retry"] is not None:
+                reply.headers.append(("Stripe-Should-Retry", "true" if params["should_retry"] else "false"))
+        elif effect == "garbage":
+            reply.status, reply.content_type = 200, params["content_type"]
+            reply.body = {"text": b"OK", "empty": b"", "null": b"null", "array": b"[]", "huge": b'{"a":"' + b"x" * (4 << 20) + b'"}',
+                          "binary": bytes(range(256))}[params["body"]]
+        elif effect == "wrong_identifier" and reply.status == 200:
+            event = json.loads(reply.body)
+            event["identifier"] = "another-" + uuid.uuid4().hex
+            reply.body = json.dumps(event).encode()
+
+    def _create_event(self, call):
+        """POST /v1/billing/meter_events after the idempotency layer. Journals what was done, then returns (status, body, headers)."""
+        now_ms, params, fault = self.clock.now_ms(), call.params, call.fault
+        effect = fault.effect if fault else "none"
+        identifier = params.get("identifier")
+        event, duplicate = None, False
+        if effect in ("error", "html", "reset", "silent") and fault.params["commit"] == "before":
+            status, body, headers = 500, {"error": {"type": "api_error", "message": "An unknown error occurred."}}, []
+            if effect in ("error", "html"):
+                status = fault.params["status"]
+            elif effect in ("reset", "silent"):
+                return 500, b"", []
+            if effect == "html" or not fault.params["cached"]:
+                return status, json.dumps(body).encode(), headers
+        else:
+            try:
+                event = self._accept(params, now_ms, effect)
+                status, headers = 200, []
+                body = {"object": "billing.meter_event", "created": now_ms // 1000, "event_name": event[2], "identifier": event[0],
+                        "livemode": False, "payload": params["payload"], "timestamp": event[4]}
+                identifier = event[0]
+            except Refusal as refusal:
+                status, body, headers, event = refusal.status, refusal.body, refusal.headers, None
+                duplicate = "already exists with identifier" in body["error"]["message"]
+            if effect == "error":
+                status, body = fault.params["status"], {"error": {"type": "api_error", "message": "An unknown error occurred."}}
+        text = json.dumps(body)
+        cached = call.key is not None and (effect != "error" or fault.params["cached"])
+        self.ledger.record({"t": "do", "at": now_ms, "key": call.key if cached else None, "print": call.print, "status": status, "body": text,
+                            "event": event, "identifier": identifier, "dup": duplicate,
+                            "sent": [params["payload"].get("value", "")[:form.TEXT_MAX], digest(call.request.body)]})
+        return status, text.encode(), headers
+
+    def _accept(self, params, now_ms, effect):
+        """The checks of execution, in Stripe's order; the event's fields as journaled, or Refusal."""
+        event_name, payload, now_s = params["event_name"], params["payload"], now_ms // 1000
+        meter = self.ledger.meters.get(event_name)
+        if effect == "deactivate_meter" and meter:
+            self.ledger.record({"t": "status", "name": event_name, "status": "inactive", "at_s": now_s})
+        if meter is None or meter.status != "active":
+            raise Refusal(400, "No active meter found for event name %s." % event_name)
+        timestamp = int(params.get("timestamp", now_s))
+        self._check_time(timestamp, now_s)
+        value = self._check_value(payload.get("value"))
+        customer = payload.get("stripe_customer_id")
+        if not customer:
+            raise Refusal(400, "Missing required payload key: stripe_customer_id.", param="payload")
+        lost = effect == "lost"
+        if customer in self.ledger.deleted_customers or effect == "no_customer":
+            if effect == "no_customer" or self.knobs.unknown_customer == "sync":
+                raise Refusal(400, "No such customer: '%s'" % customer, code="resource_missing", param="payload[stripe_customer_id]")
+            lost = True
+        identifier = params.get("identifier") or str(uuid.uuid4())
+        if effect == "foreign_duplicate" or self.ledger.identifier_known(event_name, identifier, now_ms):
+            raise Refusal(400, "An event already exists with identifier %s." % identifier, headers=[("Stripe-Should-Retry", "false")])
+        return [identifier, customer, event_name, value, timestamp, lost]
+
+    def _check_time(self, timestamp, now_s):
+        past_s, future_s = self.knobs.past_limit_s, self.knobs.future_limit_s
+        if past_s and timestamp < now_s - past_s:
+            raise Refusal(400, "The event timestamp cannot be more than %d days in past. Expected a timestamp greater than or equal to %d."
+                          % (past_s // 86400, now_s - past_s), param="timestamp")
+        if timestamp > now_s + future_s:
+            raise Refusal(400, "The event timestamp cannot be more than %d minutes in the future. Expected a timestamp less than or equal to %d."
+                          % (future_s // 60, now_s + future_s), param="timestamp")
+
+    def _check_value(self, value):
+        if value is None:
+            raise Refusal(400, "Missing required payload key: value.", param="payload")
+        if not VALUE.fullmatch(value):
+            raise Refusal(400, "Invalid value in the event payload: expected a number.", param="payload[value]")
+        whole, _, decimals = value.lstrip("-").partition(".")
+        digits = len(whole.lstrip("0")) + len(decimals)
+        if self.knobs.digits_max and digits > self.knobs.digits_max:
+            raise Refusal(400, "The value in the event payload can have at most %d digits. Received %s." % (self.knobs.digits_max, value),
+                          param="payload[value]")
+        if len(decimals) > self.knobs.decimals_max:
+            raise Refusal(400, "The value in the event payload can have at most %d decimal places." % self.knobs.decimals_max,
+                          param="payload[value]")
+        assert number(value) is not None
+        return value
+
+    # Reading
+
+    def _list_meters(self, call):
+        params = call.params
+        try:
+            form.allow(params, ("status", "limit", "starting_after", "ending_before", "expand"))
+            if params.get("status", "active") not in ("active", "inactive"):
+                raise form.ParamError("Invalid status: must be one of active or inactive", None, "status")
+            meters = [meter for meter in reversed(self.ledger.meters.values()) if params.get("status", meter.status) == meter.status]
+            page, more = summaries.page([meter.as_json() for meter in meters], params)
+        except form.ParamError as error:
+            raise self._param_refusal(error) from None
+        return 200, json.dumps({"object": "list", "data": page, "has_more": more, "url": METERS_PATH}).encode(), []
+
+    def _meter(self, id_):
+        meter = self.ledger.meter_by_id(id_)
+        if meter is None:
+            raise Refusal(404, "No such billing meter: '%s'" % id_, code="resource_missing", param="id")
+        return meter
+
+    def _get_meter(self, call, id_):
+        try:
+            form.allow(call.params, ("expand",))
+        except form.ParamError as error:
+            raise self._param_refusal(error) from None
+        return 200, json.dumps(self._meter(id_).as_json()).encode(), []
+
+    def _list_summaries(self, call, id_):
+        meter = self._meter(id_)
+        self.stats.summary_reads += 1
+        try:
+            body = summaries.answer(self.ledger, meter, call.params, self.knobs, self.clock.now_ms(), self.stats.summary_reads)
+        except form.ParamError as error:
+            raise self._param_refusal(error) from None
+        return 200, body.encode(), []
