@@ -1,0 +1,124 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "aggregator/store/control_view.h"
+
+static struct control_fact fact_of(enum control_kind kind, const char *team, const char *customer, char digit)
+{
+    struct control_fact f = {.kind = kind, .at = {INT64_C(1763884800000)}, .by = {"root"}, .role = ROLE_BILLING};
+    if (team) snprintf(f.team.s, sizeof f.team.s, "%s", team);
+    if (customer) snprintf(f.customer.s, sizeof f.customer.s, "%s", customer);
+    memset(f.key_hex, digit, CONTROL_HEX_BYTES - 1);
+    return f;
+}
+
+static void say(struct control_view *v, struct control_chain *writer, struct control_fact fact)
+{
+    char text[CONTROL_BYTES_MAX];
+    size_t length;
+    struct sg_fault f = {0};
+    cr_assert_eq(control_encode(writer, &fact, text, &length), SG_OK);
+    cr_assert_eq(control_view_fold(v, text, length, &f), SG_OK, "%s", f.text);
+}
+
+Test(control, facts_are_folded_and_found)
+{
+    struct control_view v = {0};
+    struct control_chain writer = {0};
+    struct control_fact a = fact_of(CONTROL_KEY_CREATED, "t1", NULL, 'a'),
+                        b = fact_of(CONTROL_KEY_CREATED, "t2", NULL, 'b');
+    cr_assert_null(control_view_key(&v, a.key_hex));
+    say(&v, &writer, a);
+    say(&v, &writer, b);
+    cr_assert_str_eq(control_view_key(&v, a.key_hex)->team.s, "t1");
+    cr_assert_eq(control_view_key(&v, b.key_hex)->role, ROLE_BILLING);
+    say(&v, &writer, fact_of(CONTROL_KEY_REVOKED, NULL, NULL, 'a'));
+    cr_assert(control_view_key(&v, a.key_hex)->revoked);
+    cr_assert_not(control_view_key(&v, b.key_hex)->revoked);
+    say(&v, &writer, a);
+    cr_assert(control_view_key(&v, a.key_hex)->revoked, "a revoked key is not revived");
+    control_view_destroy(&v);
+}
+
+Test(control, a_customer_belongs_to_one_team)
+{
+    struct control_view v = {0};
+    struct control_chain writer = {0};
+    say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t1", "cus_1", '0'));
+    say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t2", "cus_1", '0'));
+    cr_assert_null(control_view_account(&v, "t2"));
+    say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t1", "cus_2", '0'));
+    cr_assert_str_eq(control_view_account(&v, "t1")->customer.s, "cus_2");
+    cr_assert_null(control_view_customer(&v, "cus_1"));
+    say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t2", "cus_1", '0'));
+    cr_assert_str_eq(control_view_customer(&v, "cus_1")->team.s, "t2");
+    control_view_destroy(&v);
+}
+
+Test(control, many_keys_are_all_found)
+{
+    struct control_view v = {0};
+    struct control_chain writer = {0};
+    struct control_fact f = fact_of(CONTROL_KEY_CREATED, "t1", NULL, '0');
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(f.key_hex, sizeof f.key_hex, "%064x", i);
+        say(&v, &writer, f);
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(f.key_hex, sizeof f.key_hex, "%064x", i);
+        cr_assert_not_null(control_view_key(&v, f.key_hex));
+    }
+    control_view_destroy(&v);
+}
+
+Test(control, a_changed_byte_breaks_the_chain_and_nothing_newer_is_taken)
+{
+    struct control_view v = {0};
+    struct control_chain writer = {0};
+    char text[CONTROL_BYTES_MAX];
+    size_t length;
+    struct sg_fault f = {0};
+    struct control_fact fact = fact_of(CONTROL_KEY_CREATED, "t1", NULL, 'a');
+    cr_assert_eq(control_encode(&writer, &fact, text, &length), SG_OK);
+    char *by = strstr(text, "root");
+    memcpy(by, "toor", 4);
+    cr_assert_eq(control_view_fold(&v, text, length, &f), SG_OK);
+    cr_assert_eq(control_encode(&writer, &fact, text, &length), SG_OK);
+    cr_assert_eq(control_view_fold(&v, text, length, &f), SG_ERR_MISMATCH);
+    cr_assert(v.broken);
+    cr_assert_eq(control_view_fold(&v, text, length, &f), SG_ERR_STATE);
+    cr_assert_not_null(control_view_key(&v, fact.key_hex));
+    control_view_destroy(&v);
+}
+
+Test(control, malformed_records_are_refused_without_quoting_them)
+{
+    static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
+    static const char *const forms[] = {
+        "CANARY",
+        "{\"v\":2,\"seq\":1,\"prev\":\"%s\"}",
+        "{\"v\":1,\"seq\":2,\"prev\":\"%s\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"CANARY\",\"fact\":\"CANARY\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":-1,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\","
+        "\"customer\":\"c\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\",\"customer\":"
+        "\"c.c\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\",\"customer\":"
+        "\"c\",\"CANARY\":1}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"key_revoked\",\"key\":\"CANARY\"}",
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct control_chain chain = {0};
+        struct control_fact fact;
+        struct sg_fault f = {0};
+        char text[512];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        int n = snprintf(text, sizeof text, forms[i], zeros);
+#pragma GCC diagnostic pop
+        cr_assert_neq(control_decode(&chain, text, (size_t)n, &fact, &f), SG_OK, "accepted %zu", i);
+        cr_assert_eq(chain.seq, 0);
+        cr_assert_null(strstr(f.text, "CANARY"));
+    }
+}
