@@ -42,7 +42,7 @@ struct txlog_config {
     const char *transactional_id;    /* writer only */
     const char *client_id;           /* shown in the broker's logs */
     const char *const *kafka;        /* more librdkafka properties, name, value, ..., NULL (security); NULL: none */
-    uint32_t timeout_ms;             /* of one open (without the reading), one append; 0: 30 s */
+    uint32_t timeout_ms;             /* of one open (without the reading), one append; 0: 10 s */
     const struct txlog_waiter *wait; /* NULL: none */
 };
 
@@ -66,8 +66,8 @@ typedef enum sg_error txlog_each(void *arg, const struct txlog_record *record, s
 /* A writer. Opaque. */
 struct txlog;
 
-/* Fences, reads from offset `from` (0: everything; what retention has removed is skipped) and calls each for every
- * committed record. *out is set on OK only. UNREACHABLE, TIMEOUT (try again later: fencing may have taken place),
+/* Fences, reads from offset `from` (0: whatever there is) and calls each for every committed record. *out is set on OK
+ * only. CORRUPT: the log does not have `from`. UNREACHABLE, TIMEOUT (try again later: fencing may have taken place),
  * FENCED (somebody newer came while we opened), DENIED, NOT_FOUND (no such topic or partition), CONFIG, NOMEM, STATE
  * (asked to give up), or what each returned. */
 SG_MUST_USE enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, uint64_t from,
@@ -94,8 +94,9 @@ struct txlog_reader;
 SG_MUST_USE enum sg_error txlog_reader_open(struct txlog_reader **out, const struct txlog_config *config, uint64_t from,
                                             struct sg_fault *f);
 /* Calls each for up to max records; waits up to timeout_ms for the first one, then takes what is there. OK also when
- * there was none. UNREACHABLE, DENIED, NOT_FOUND: the reader lives on and retries by itself. CORRUPT: the log no longer
- * has this offset; open again. Or what each returned: the record counts as taken. */
+ * there was none, and while no broker answers (see lag). UNREACHABLE (said once), DENIED, NOT_FOUND: the reader lives
+ * on and retries by itself. CORRUPT: the log no longer has this offset; open again. Or what each returned: the record
+ * counts as taken. */
 SG_MUST_USE enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, size_t max, txlog_each *each,
                                             void *arg, struct sg_fault *f);
 /* Asks the broker for the end of the log and waits up to timeout_ms. *lag = what is still to be read (0: everything
