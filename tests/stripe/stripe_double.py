@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 
 from double import knobs as knob_table
 from double.admin import Admin, Stats
@@ -70,6 +71,15 @@ def write_ready(path, api_port, admin_port, hosts):
     os.replace(path + ".new", path)
 
 
+def die(_loop, context):
+    """An error inside the double makes every figure worthless: say where (without data), and end."""
+    error = context.get("exception")
+    places = traceback.extract_tb(error.__traceback__) if error else []
+    where = "%s:%d" % (os.path.basename(places[-1].filename), places[-1].lineno) if places else "?"
+    print("level=error event=internal_error type=%s where=%s" % (type(error).__name__, where), file=sys.stderr, flush=True)
+    os._exit(4)
+
+
 async def sweep_idle(api, knobs):
     """Close connections that stood idle for longer than the knob allows."""
     loop = asyncio.get_running_loop()
@@ -84,9 +94,9 @@ async def sweep_idle(api, knobs):
 async def serve(args):
     """Recover the state, listen, and serve until SIGTERM or SIGINT."""
     clock, knobs, stats = Clock(args.clock), Knobs(), Stats(os.urandom(4).hex())
+    for name, value in ([("past_limit_s", 0)] if args.no_age_limit else []) + args.knob:
+        knobs.set(name, value)              # what the control port has set later stands in the journal and wins
     ledger = Ledger(Journal(args.state, args.fsync), clock, knobs)
-    for name, value in args.knob + ([("past_limit_s", 0)] if args.no_age_limit else []):
-        ledger.record({"t": "knob", "name": name, "value": knobs.set(name, value)})
     for name, mode in args.meter:
         ledger.declare_meter(name, mode)
     script = {}
@@ -96,6 +106,7 @@ async def serve(args):
     api = Api(ledger, Faults(script, args.seed), clock, knobs, stats, args.key)
     admin = Admin(api, ledger, clock, knobs, stats, args.seed)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(die)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     servers = [await loop.create_server(lambda app=app: Connection(app), *place, backlog=1024)

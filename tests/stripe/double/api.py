@@ -33,6 +33,8 @@ IDEMPOTENCY_TEXT = ("Keys for idempotent requests can only be used with the same
                     "Try using a key other than '%s' if you meant to execute a different request.")
 HTML = b"<html>\r\n<head><title>%d</title></head>\r\n<body><center><h1>%d</h1></center></body>\r\n</html>\r\n"
 
+GARBAGE = {"text": b"OK", "empty": b"", "null": b"null", "array": b"[]", "huge": b'{"a":"' + b"x" * (4 << 20) + b'"}', "binary": bytes(range(256))}
+
 
 class Refusal(Exception):
     """An error reply in Stripe's form."""
@@ -41,7 +43,11 @@ class Refusal(Exception):
         super().__init__(status)
         error = {"type": kind, "message": message}
         error.update({name: value for name, value in (("code", code), ("param", param)) if value is not None})
-        self.status, self.body, self.headers = status, {"error": error}, list(headers)
+        self.status, self.body, self.headers = status, json.dumps({"error": error}).encode(), list(headers)
+
+
+class Duplicate(Refusal):
+    """The refusal of a known identifier."""
 
 
 def digest(*parts):
@@ -55,12 +61,12 @@ def digest(*parts):
 
 class Call:
     """One request on its way through the checks."""
-    __slots__ = ("request", "conn", "route", "args", "params", "problem", "facts", "fault", "slot", "key", "print", "kept", "result")
+    __slots__ = ("request", "conn", "route", "args", "params", "problem", "facts", "fault", "slot", "key", "print", "result")
 
     def __init__(self, request, conn):
         self.request, self.conn = request, conn
         self.route = self.fault = self.slot = self.key = self.print = self.result = self.problem = None
-        self.args, self.params, self.kept = (), {}, False
+        self.args, self.params, self.facts = (), {}, {}
 
 
 class Api:
@@ -100,7 +106,7 @@ class Api:
         try:
             self._check(call)
         except Refusal as refusal:
-            return self._answer(call, self._reply(call, refusal.status, refusal.body, refusal.headers))
+            return self._answer(call, self._reply(call, (refusal.status, refusal.body, refusal.headers)))
         wait_ms = call.fault.before_ms if call.fault else 0
         if wait_ms:
             return asyncio.get_running_loop().call_later(wait_ms / 1000, self._execute, call)
@@ -112,9 +118,9 @@ class Api:
         self._find_route(call)
         self._authorise(call)
         self._decode(call)
-        call.fault = self.faults.pick("request", call.facts)
-        if call.fault and call.fault.phase == "gate":
-            self._gate_fault(call, call.fault)
+        fault = self.faults.pick("gate", call.facts)
+        if fault:
+            self._gate_fault(call, fault)
         if call.route == self._create_event:
             self._limit(call)
             if call.problem:
@@ -125,6 +131,8 @@ class Api:
             raise self._param_refusal(call.problem)
         if call.slot:
             self.inflight.add(call.slot)
+        fresh = call.route == self._create_event and not call.result
+        call.fault = self.faults.pick("work" if fresh else "replay", call.facts)
 
     def _find_route(self, call):
         request = call.request
@@ -164,6 +172,8 @@ class Api:
                 media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if media != "application/x-www-form-urlencoded":
                     raise form.ParamError("Invalid request: the content type must be application/x-www-form-urlencoded.")
+                if request.query:
+                    raise form.ParamError("Invalid request: the parameters of a POST belong in its body.")
                 call.params = form.decode(request.body.decode("latin-1"))
             else:
                 call.params = form.decode(request.query)
@@ -228,7 +238,7 @@ class Api:
         kept = self.ledger.kept_reply(name, self.clock.now_ms())
         if kept and kept[0] != call.print:
             raise Refusal(400, IDEMPOTENCY_TEXT % key, kind="idempotency_error")
-        call.key, call.kept = name, kept is not None
+        call.key = name
         self.keys_in_use.add(name)
         if kept:
             call.result = (kept[2], kept[3].encode(), [("Idempotent-Replayed", "true")])
@@ -255,19 +265,22 @@ class Api:
             raise Refusal(400, IDEMPOTENCY_TEXT % call.request.headers.get("idempotency-key", "")[:255], kind="idempotency_error")
         if fault.effect == "redirect":
             raise Refusal(301, "Moved.", headers=[("Location", "http://127.0.0.1:9/")])
-        raise Refusal(params["status"], None)
 
     # Execution
 
     def _execute(self, call):
         """Run the call and commit what it does; then answer, at once or after the fault's delay."""
-        if call.result:
-            self.stats.replayed += 1
-        else:
+        self.stats.replayed += call.result is not None
+        effect = call.fault.effect if call.fault else None
+        if call.route == self._create_event and not call.result:
+            call.result = self._create_event(call)
+        elif effect == "error":
+            call.result = self._api_error(call.fault)
+        elif not call.result:
             try:
                 call.result = call.route(call, *call.args)
             except Refusal as refusal:
-                call.result = (refusal.status, json.dumps(refusal.body).encode(), refusal.headers)
+                call.result = (refusal.status, refusal.body, refusal.headers)
         wait_ms = (call.fault.after_ms if call.fault else 0) + self.knobs.latency_ms
         if wait_ms:
             asyncio.get_running_loop().call_later(wait_ms / 1000, self._finish, call)
@@ -275,9 +288,8 @@ class Api:
             self._finish(call)
 
     def _finish(self, call):
-        status, body, headers = call.result
-        reply = self._reply(call, status, body, headers)
-        if call.fault and call.fault.phase == "execute":
+        reply = self._reply(call, call.result)
+        if call.fault:
             self._spoil(reply, call.fault)
         self._answer(call, reply)
 
@@ -291,11 +303,8 @@ class Api:
         self.stats.by_status[name] = self.stats.by_status.get(name, 0) + 1
         call.conn.reply(reply)
 
-    def _reply(self, call, status, body, headers):
-        if body == {"error": {"type": "invalid_request_error", "message": None}}:
-            return Reply(status, HTML % (status, status), content_type="text/html")
-        if not isinstance(body, bytes):
-            body = json.dumps(body).encode()
+    def _reply(self, call, result):
+        status, body, headers = result
         asked = call.request.headers.get("stripe-version", "")
         fields = [("Request-Id", self.stats.request_id()), ("Stripe-Version", asked if VERSION.fullmatch(asked) else DEFAULT_VERSION)]
         key = call.request.headers.get("idempotency-key")
@@ -305,6 +314,7 @@ class Api:
 
     @staticmethod
     def _spoil(reply, fault):
+        """Do to a good reply what the fault says."""
         effect, params = fault.effect, fault.params
         if effect in ("reset", "silent"):
             reply.wire = effect
@@ -317,50 +327,46 @@ class Api:
         elif effect == "html":
             reply.status, reply.body = params["status"], HTML % (params["status"], params["status"])
             reply.headers, reply.content_type = [], "text/html"
-        elif effect == "error":
-            if params["should_retry"] is not None:
-                reply.headers.append(("Stripe-Should-Retry", "true" if params["should_retry"] else "false"))
         elif effect == "garbage":
-            reply.status, reply.content_type = 200, params["content_type"]
-            reply.body = {"text": b"OK", "empty": b"", "null": b"null", "array": b"[]", "huge": b'{"a":"' + b"x" * (4 << 20) + b'"}',
-                          "binary": bytes(range(256))}[params["body"]]
+            reply.status, reply.content_type, reply.body = 200, params["content_type"], GARBAGE[params["body"]]
         elif effect == "wrong_identifier" and reply.status == 200:
-            event = json.loads(reply.body)
-            event["identifier"] = "another-" + uuid.uuid4().hex
-            reply.body = json.dumps(event).encode()
+            reply.body = json.dumps(dict(json.loads(reply.body), identifier="another-" + uuid.uuid4().hex)).encode()
+
+    @staticmethod
+    def _api_error(fault):
+        should = fault.params["should_retry"]
+        headers = [] if should is None else [("Stripe-Should-Retry", "true" if should else "false")]
+        return fault.params["status"], json.dumps({"error": {"type": "api_error", "message": "An unknown error occurred."}}).encode(), headers
 
     def _create_event(self, call):
-        """POST /v1/billing/meter_events after the idempotency layer. Journals what was done, then returns (status, body, headers)."""
-        now_ms, params, fault = self.clock.now_ms(), call.params, call.fault
-        effect = fault.effect if fault else "none"
-        identifier = params.get("identifier")
+        """POST /v1/billing/meter_events after the idempotency layer: decides, journals what was done, and returns the result."""
+        now_ms, fault = self.clock.now_ms(), call.fault
+        effect, options = (fault.effect, fault.params) if fault else ("none", {})
         event, duplicate = None, False
-        if effect in ("error", "html", "reset", "silent") and fault.params["commit"] == "before":
-            status, body, headers = 500, {"error": {"type": "api_error", "message": "An unknown error occurred."}}, []
-            if effect in ("error", "html"):
-                status = fault.params["status"]
-            elif effect in ("reset", "silent"):
-                return 500, b"", []
-            if effect == "html" or not fault.params["cached"]:
-                return status, json.dumps(body).encode(), headers
+        if options.get("commit") == "before":
+            result = self._api_error(fault) if effect == "error" else (500, b"", [])
         else:
             try:
-                event = self._accept(params, now_ms, effect)
-                status, headers = 200, []
+                event = self._accept(call.params, now_ms, effect)
                 body = {"object": "billing.meter_event", "created": now_ms // 1000, "event_name": event[2], "identifier": event[0],
-                        "livemode": False, "payload": params["payload"], "timestamp": event[4]}
-                identifier = event[0]
+                        "livemode": False, "payload": call.params["payload"], "timestamp": event[4]}
+                result = (200, json.dumps(body).encode(), [])
+            except Duplicate as refusal:
+                duplicate, result = True, (refusal.status, refusal.body, refusal.headers)
             except Refusal as refusal:
-                status, body, headers, event = refusal.status, refusal.body, refusal.headers, None
-                duplicate = "already exists with identifier" in body["error"]["message"]
+                result = (refusal.status, refusal.body, refusal.headers)
             if effect == "error":
-                status, body = fault.params["status"], {"error": {"type": "api_error", "message": "An unknown error occurred."}}
-        text = json.dumps(body)
-        cached = call.key is not None and (effect != "error" or fault.params["cached"])
-        self.ledger.record({"t": "do", "at": now_ms, "key": call.key if cached else None, "print": call.print, "status": status, "body": text,
-                            "event": event, "identifier": identifier, "dup": duplicate,
-                            "sent": [params["payload"].get("value", "")[:form.TEXT_MAX], digest(call.request.body)]})
-        return status, text.encode(), headers
+                result = self._api_error(fault)
+        kept = call.key is not None and (options["cached"] if effect == "error" else options.get("commit") != "before")
+        if event or duplicate or kept:
+            self._journal(call, now_ms, event, duplicate, result, kept)
+        return result
+
+    def _journal(self, call, now_ms, event, duplicate, result, kept):
+        identifier = event[0] if event else call.params.get("identifier")
+        self.ledger.record({"t": "do", "at": now_ms, "key": call.key if kept else None, "print": call.print, "status": result[0],
+                            "body": result[1].decode() if kept else "", "event": event, "identifier": identifier, "dup": duplicate,
+                            "sent": [call.params["payload"].get("value", ""), digest(call.request.body)]})
 
     def _accept(self, params, now_ms, effect):
         """The checks of execution, in Stripe's order; the event's fields as journaled, or Refusal."""
@@ -383,12 +389,12 @@ class Api:
             lost = True
         identifier = params.get("identifier") or str(uuid.uuid4())
         if effect == "foreign_duplicate" or self.ledger.identifier_known(event_name, identifier, now_ms):
-            raise Refusal(400, "An event already exists with identifier %s." % identifier, headers=[("Stripe-Should-Retry", "false")])
+            raise Duplicate(400, "An event already exists with identifier %s." % identifier, headers=[("Stripe-Should-Retry", "false")])
         return [identifier, customer, event_name, value, timestamp, lost]
 
     def _check_time(self, timestamp, now_s):
         past_s, future_s = self.knobs.past_limit_s, self.knobs.future_limit_s
-        if past_s and timestamp < now_s - past_s:
+        if timestamp < (now_s - past_s if past_s else 0):
             raise Refusal(400, "The event timestamp cannot be more than %d days in past. Expected a timestamp greater than or equal to %d."
                           % (past_s // 86400, now_s - past_s), param="timestamp")
         if timestamp > now_s + future_s:

@@ -1,6 +1,6 @@
 """Scripted faults: {"seed": N, "rules": [{match..., when..., "effect": NAME, parameters...}, ...]}.
 
-For each request the first rule that matches and is due fires; the others do not count it. Every rule has its own random generator, seeded
+Asked stage by stage (STAGES), the first rule that matches and is due fires; the rules after it do not count the request. Every rule has its own random generator, seeded
 by (seed, its number), so its decisions depend on nothing but the requests that it matched. Unknown words are refused, never ignored.
 
 match: method, path, customer, event_name, identifier, identifier_prefix      (all optional; equal, or a prefix)
@@ -16,31 +16,34 @@ BODY_MATCH = {"customer", "event_name", "identifier", "identifier_prefix"}
 COMMIT = ("before", "after")
 
 # effect: (phase, {parameter: (default, allowed values or type)})
+# Phases: accept and head come before the request is read; gate stands where the limiters stand: nothing is executed; execute changes what
+# is done and is asked only for a POST that is executed, not for a replay or a GET; reply is asked for every call that passed the checks.
 EFFECTS = {
-    "none": ("execute", {}),
-    "drop": ("accept", {}),                                                                 # RST as soon as the client has connected
-    "reset_unread": ("head", {}),                                                           # RST before the body is read
+    "drop": ("accept", {}),                                             # RST as soon as the client has connected
+    "reset_unread": ("head", {}),                                       # RST before the body is read
     "rate_limited": ("gate", {"retry_after": (None, "any"), "reason": ("global-rate", str)}),     # 429; retry_after: seconds | "date" | null
-    "lock_timeout": ("gate", {}),                                                           # 429 without a reason
-    "unauthorized": ("gate", {}), "forbidden": ("gate", {}),
-    "in_use": ("gate", {}),                                                                 # 409 idempotency_key_in_use
-    "idempotency_error": ("gate", {}),
-    "redirect": ("gate", {}),                                                               # 301
-    "gate_html": ("gate", {"status": (502, int)}),                                          # a proxy's page; Stripe never saw it
-    "error": ("execute", {"status": (500, int), "commit": ("before", COMMIT), "cached": (True, bool), "should_retry": (None, "any")}),
-    "html": ("execute", {"status": (502, int), "commit": ("after", COMMIT)}),               # a proxy's page; Stripe executed or not
-    "reset": ("execute", {"commit": ("after", COMMIT)}),
-    "silent": ("execute", {"commit": ("after", COMMIT)}),                                   # FIN without a byte
-    "cut": ("execute", {"how": ("fin", ("fin", "reset"))}),                                 # half of the body
-    "drip": ("execute", {"every_ms": (50, int)}),                                           # the body byte by byte
-    "truncated_json": ("execute", {}),                                                      # a whole HTTP reply, half of the JSON
-    "garbage": ("execute", {"body": ("text", ("text", "empty", "null", "array", "huge", "binary")), "content_type": ("application/json", str)}),
-    "wrong_identifier": ("execute", {}),                                                    # 200 that names another event
-    "lost": ("execute", {}),                                                                # 200, the identifier is used, nothing counts
-    "foreign_duplicate": ("execute", {}),                                                   # duplicate, although never received
-    "no_customer": ("execute", {}),                                                         # 400 No such customer
-    "deactivate_meter": ("execute", {}),                                                    # for good (until POST /control/meter)
+    "lock_timeout": ("gate", {}),                                       # 429 without a reason
+    "unauthorized": ("gate", {}),                                       # 401
+    "forbidden": ("gate", {}),                                          # 403
+    "in_use": ("gate", {}),                                             # 409 idempotency_key_in_use
+    "idempotency_error": ("gate", {}),                                  # 400
+    "redirect": ("gate", {}),                                           # 301
+    "lost": ("execute", {}),                                            # 200, the identifier is used, nothing counts
+    "foreign_duplicate": ("execute", {}),                               # duplicate, although never received
+    "no_customer": ("execute", {}),                                     # 400 No such customer
+    "deactivate_meter": ("execute", {}),                                # for good (until POST /control/meter)
+    "none": ("reply", {}),                                              # only the delays
+    "error": ("reply", {"status": (500, int), "commit": ("before", COMMIT), "cached": (True, bool), "should_retry": (None, "any")}),
+    "html": ("reply", {"status": (502, int), "commit": ("after", COMMIT)}),       # a proxy's page; its own reply is what Stripe keeps
+    "reset": ("reply", {"commit": ("after", COMMIT)}),                  # RST without a byte
+    "silent": ("reply", {"commit": ("after", COMMIT)}),                 # FIN without a byte
+    "cut": ("reply", {"how": ("fin", ("fin", "reset"))}),               # half of the body
+    "drip": ("reply", {"every_ms": (50, int)}),                         # the body byte by byte
+    "truncated_json": ("reply", {}),                                    # a whole HTTP reply, half of the JSON
+    "garbage": ("reply", {"body": ("text", ("text", "empty", "null", "array", "huge", "binary")), "content_type": ("application/json", str)}),
+    "wrong_identifier": ("reply", {}),                                  # 200 that names another event
 }
+STAGES = {"accept": ("accept",), "head": ("head",), "gate": ("gate",), "work": ("execute", "reply"), "replay": ("reply",)}
 
 
 class BadScript(Exception):
@@ -106,18 +109,17 @@ class Rule:
 
 
 class Faults:
-    """The rules in force. pick() is asked once per phase group: on accept, on the head, and on the whole request."""
+    """The rules in force."""
 
     def __init__(self, script, seed):
         if not isinstance(script, dict) or set(script) - {"seed", "rules"} or not isinstance(script.get("rules", []), list):
             raise BadScript("a script is {\"seed\": N, \"rules\": [...]}")
         seed = script.get("seed", seed)
         self.rules = [Rule(number, spec, seed) for number, spec in enumerate(script.get("rules", []), 1)]
-        self.by_stage = {stage: [rule for rule in self.rules if rule.phase in phases]
-                         for stage, phases in (("accept", ("accept",)), ("head", ("head",)), ("request", ("gate", "execute")))}
+        self.by_stage = {stage: [rule for rule in self.rules if rule.phase in phases] for stage, phases in STAGES.items()}
 
     def pick(self, stage, facts):
-        """Fault or None. `facts` holds method, path, customer, event_name, identifier as far as they are known."""
+        """Fault or None. `stage` is one of STAGES; `facts` holds method, path, customer, event_name, identifier as far as they are known."""
         for rule in self.by_stage[stage]:
             if rule.due(facts):
                 return Fault(rule)

@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 TEXT_MAX = 100
+DEPTH_MAX = 4
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 INTEGER = re.compile(r"-?[0-9]{1,15}")
@@ -38,6 +39,8 @@ def decode(text):
         if not equals or not match:
             raise ParamError("Invalid request: the parameters are not form-encoded.")
         path = [match[1]] + re.findall(r"\[([^\[\]]*)\]", match[2])
+        if len(path) > DEPTH_MAX:
+            raise ParamError("Invalid request: the parameters are nested too deeply.")
         place = params
         for key in path[:-1]:
             place = place.setdefault(key, {})

@@ -26,6 +26,7 @@ BUFFER_BYTES_MAX = HEAD_BYTES_MAX + BODY_BYTES_MAX
 REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/(\d)\.(\d)")
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t\x80-\xff]*)")
 STATUS_LINES = {code: b"HTTP/1.1 %d %s\r\n" % (code, text.encode()) for code, text in responses.items()}
+LINGER_S = 0.5
 LINGER_OFF = struct.pack("ii", 1, 0)
 
 
@@ -108,8 +109,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app.connections.add(self)
         self.app.accept(self)
 
@@ -118,13 +117,15 @@ class Connection(asyncio.Protocol):
         self.app.connections.discard(self)
 
     def data_received(self, data):
-        self.buffer += data
-        self._advance()
+        if not self.closed:
+            self.buffer += data
+            self._advance()
 
     def eof_received(self):
         self.eof = True
-        self._advance()
-        return True
+        if not self.closed:
+            self._advance()
+        return not self.closed
 
     def pause_writing(self):
         self.write_blocked = True
@@ -164,14 +165,21 @@ class Connection(asyncio.Protocol):
             while self.serving is None and not self.closed and not self.write_blocked and self._step():
                 pass
         except BadHead as bad:
-            self.request = None
-            self._send(None, json_reply(bad.status, {"error": {"type": "invalid_request_error", "message": "Malformed HTTP request."}}))
+            self._refuse(bad.status)
         finally:
             self.looping = False
         if not self.closed:
             if self.eof and self.serving is None and not self.write_blocked:
                 self.close()
             self._throttle()
+
+    def _refuse(self, status):
+        """Answer what cannot be framed, then read on for a while: closing over unread bytes would be an RST that overtakes the answer."""
+        self.request = None
+        self._send(None, json_reply(status, {"error": {"type": "invalid_request_error", "message": "Malformed HTTP request."}}))
+        self.closed = True
+        self.transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
 
     def _step(self):
         """Take the next head or body out of the buffer; False when more bytes are needed."""
@@ -229,7 +237,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"".join(head) + body)
         if reply.wire == "cut_reset":
             self.reset()
-        elif not keep:
+        elif not keep and request is not None:
             self.close()
         return None
 

@@ -7,9 +7,10 @@ Every change is a journal record, applied by the same code live and on start. Re
   clock    {offset_ms}
   knob     {name, value}
   forget   {identifier}                               the identifier store is wiped of one, or of all (null)
-  do       {at, key, print, status, body, event, identifier, sent}
-           one executed POST, event and kept reply in one record, so that a crash keeps both or neither. key and print are digests
-           (null: nothing kept); event is null or [identifier, customer, event_name, value, timestamp, lost]
+  do       {at, key, print, status, body, event, identifier, dup, sent}
+           one executed POST, event and kept reply in one record, so that a crash keeps both or neither. key and print are digests of the
+           idempotency key (null: nothing kept) and of the parameters; event is null or [identifier, customer, event_name, value,
+           timestamp, lost]; dup: it was refused as a duplicate; sent is [value, digest of the body's bytes]
 
 Values are int or Decimal, never float. A set meter (event_time_window hour) counts the last received event of a UTC hour of the event's
 timestamp, a delta meter all of them.
@@ -134,6 +135,8 @@ class Ledger:
         (self.deleted_customers.add if record["deleted"] else self.deleted_customers.discard)(record["customer"])
 
     def _apply_clock(self, record):
+        if self.clock.mode != "offset":
+            raise BadState("the clock of this state file was moved: start with --clock offset")
         self.clock.offset_ms = record["offset_ms"]
 
     def _apply_knob(self, record):
@@ -157,8 +160,7 @@ class Ledger:
             seen[3].add(record["sent"][1])
         if record["event"]:
             self._count(Event(len(self.events), at_ms, record["event"]))
-        elif identifier is not None and record["dup"]:
-            self.duplicates += 1
+        self.duplicates += record["dup"]
 
     def _count(self, event):
         self.events.append(event)
