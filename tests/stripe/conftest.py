@@ -1,4 +1,5 @@
 """Fixtures: the double as a process of its own, and a plain client for it."""
+
 import http.client
 import itertools
 import json
@@ -48,7 +49,15 @@ class Double:
         self.start()
 
     def command(self):
-        return [sys.executable, os.path.join(HERE, "stripe_double.py"), "--state", self.state, "--ready-file", self.ready_file, *self.args]
+        return [
+            sys.executable,
+            os.path.join(HERE, "stripe_double.py"),
+            "--state",
+            self.state,
+            "--ready-file",
+            self.ready_file,
+            *self.args,
+        ]
 
     def start(self):
         if os.path.exists(self.ready_file):
@@ -96,7 +105,12 @@ class Double:
         return self.call("POST", "/v1/billing/meter_events", urlencode(params), fields, timeout=timeout)
 
     def control(self, path, args=None):
-        reply = self.call("GET" if args is None else "POST", path, None if args is None else json.dumps(args), port=self.ready["admin_port"])
+        reply = self.call(
+            "GET" if args is None else "POST",
+            path,
+            None if args is None else json.dumps(args),
+            port=self.ready["admin_port"],
+        )
         assert reply.status == 200, reply.body
         return reply.json
 
@@ -108,7 +122,11 @@ class Double:
 
     def billed(self, customer):
         """{(event_name, hour): value} of one customer."""
-        return {(row["event_name"], row["hour"]): row["value"] for row in self.control("/billed") if row["customer"] == customer}
+        return {
+            (row["event_name"], row["hour"]): row["value"]
+            for row in self.control("/billed")
+            if row["customer"] == customer
+        }
 
     def stats(self):
         return self.control("/control/stats")

@@ -1,4 +1,5 @@
 """Meter events: shape, order of checks, values, times, identifiers, idempotency, aggregation."""
+
 import threading
 
 import pytest
@@ -19,15 +20,24 @@ def test_an_event_is_accepted_and_echoed(double):
     assert reply.status == 200 and reply.headers["content-type"] == "application/json"
     body = reply.json
     assert abs(body.pop("created") - double.now()) < 5
-    assert body == {"object": "billing.meter_event", "event_name": "delta_m", "identifier": "id-" + customer, "livemode": False,
-                    "payload": {"stripe_customer_id": customer, "value": "25"}, "timestamp": at}
+    assert body == {
+        "object": "billing.meter_event",
+        "event_name": "delta_m",
+        "identifier": "id-" + customer,
+        "livemode": False,
+        "payload": {"stripe_customer_id": customer, "value": "25"},
+        "timestamp": at,
+    }
     assert reply.headers["idempotency-key"] == "key-" + customer and reply.headers["request-id"].startswith("req_")
     assert double.billed(customer) == {("delta_m", at // HOUR * HOUR): 25}
 
 
 def test_raw_and_escaped_brackets_and_plus_are_decoded(double):
     customer = unique("cus")
-    body = "event_name=delta_m&payload[stripe_customer_id]=%s&payload%%5Bvalue%%5D=3&identifier=a+b%%2B%s" % (customer, customer)
+    body = "event_name=delta_m&payload[stripe_customer_id]=%s&payload%%5Bvalue%%5D=3&identifier=a+b%%2B%s" % (
+        customer,
+        customer,
+    )
     assert double.call("POST", PATH, body, FORM).json["identifier"] == "a b+" + customer
 
 
@@ -37,24 +47,47 @@ def test_an_identifier_is_made_when_there_is_none(double):
     assert first != second and sum(double.billed(customer).values()) == 2
 
 
-@pytest.mark.parametrize("body, param, code", [
-    ("payload[stripe_customer_id]=c&payload[value]=1", "event_name", "parameter_missing"),
-    ("event_name=delta_m", "payload", "parameter_missing"),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&colour=red", "colour", "parameter_unknown"),
-    ("event_name=delta_m&payload=1", "payload", None),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value][x]=1", "payload[value]", None),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&timestamp=1.5", "timestamp", "parameter_invalid_integer"),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&timestamp=abc", "timestamp", "parameter_invalid_integer"),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&identifier=" + "i" * 101, "identifier", None),
-    ("event_name=" + "n" * 101 + "&payload[stripe_customer_id]=c&payload[value]=1", "event_name", None),
-    ("event_name=delta_m&payload[stripe_customer_id]=" + "c" * 101 + "&payload[value]=1", "payload[stripe_customer_id]", None),
-    ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&identifier=", "identifier", "parameter_invalid_empty"),
-    ("event_name=delta_m&event_name=set_m&payload[value]=1", "event_name", None),
-    ("event_name=%zz", None, None),
-    ("event_name=%ff", None, None),
-    ("event_name", None, None),
-    ("a[b][c][d][e]=1", None, None),
-])
+@pytest.mark.parametrize(
+    "body, param, code",
+    [
+        ("payload[stripe_customer_id]=c&payload[value]=1", "event_name", "parameter_missing"),
+        ("event_name=delta_m", "payload", "parameter_missing"),
+        ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&colour=red", "colour", "parameter_unknown"),
+        ("event_name=delta_m&payload=1", "payload", None),
+        ("event_name=delta_m&payload[stripe_customer_id]=c&payload[value][x]=1", "payload[value]", None),
+        (
+            "event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&timestamp=1.5",
+            "timestamp",
+            "parameter_invalid_integer",
+        ),
+        (
+            "event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&timestamp=abc",
+            "timestamp",
+            "parameter_invalid_integer",
+        ),
+        (
+            "event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&identifier=" + "i" * 101,
+            "identifier",
+            None,
+        ),
+        ("event_name=" + "n" * 101 + "&payload[stripe_customer_id]=c&payload[value]=1", "event_name", None),
+        (
+            "event_name=delta_m&payload[stripe_customer_id]=" + "c" * 101 + "&payload[value]=1",
+            "payload[stripe_customer_id]",
+            None,
+        ),
+        (
+            "event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1&identifier=",
+            "identifier",
+            "parameter_invalid_empty",
+        ),
+        ("event_name=delta_m&event_name=set_m&payload[value]=1", "event_name", None),
+        ("event_name=%zz", None, None),
+        ("event_name=%ff", None, None),
+        ("event_name", None, None),
+        ("a[b][c][d][e]=1", None, None),
+    ],
+)
 def test_malformed_parameters_are_refused(double, body, param, code):
     reply = double.call("POST", PATH, body, FORM)
     assert reply.status == 400 and reply.error["type"] == "invalid_request_error"
@@ -71,13 +104,35 @@ def test_only_forms_are_taken(double):
     assert double.call("POST", PATH + "?event_name=delta_m", "", FORM).status == 400
 
 
-@pytest.mark.parametrize("value, status, text", [
-    ("0", 200, None), ("-5", 200, None), ("999999999999999", 200, None), ("0.000000000001", 200, None), ("1.5", 200, None),
-    ("1000000000000000", 400, "The value in the event payload can have at most 15 digits. Received 1000000000000000."),
-    ("1234567890123.456", 400, "The value in the event payload can have at most 15 digits. Received 1234567890123.456."),
-    ("0.0000000000001", 400, None), ("1e5", 400, None), ("banana", 400, None), ("+1", 400, None), (" 1", 400, None), ("1.", 400, None),
-    ("", 400, None), ("NaN", 400, None), ("\u0661", 400, None),
-])
+@pytest.mark.parametrize(
+    "value, status, text",
+    [
+        ("0", 200, None),
+        ("-5", 200, None),
+        ("999999999999999", 200, None),
+        ("0.000000000001", 200, None),
+        ("1.5", 200, None),
+        (
+            "1000000000000000",
+            400,
+            "The value in the event payload can have at most 15 digits. Received 1000000000000000.",
+        ),
+        (
+            "1234567890123.456",
+            400,
+            "The value in the event payload can have at most 15 digits. Received 1234567890123.456.",
+        ),
+        ("0.0000000000001", 400, None),
+        ("1e5", 400, None),
+        ("banana", 400, None),
+        ("+1", 400, None),
+        (" 1", 400, None),
+        ("1.", 400, None),
+        ("", 400, None),
+        ("NaN", 400, None),
+        ("\u0661", 400, None),
+    ],
+)
 def test_values(double, value, status, text):
     reply = double.post(event(unique("cus"), value))
     assert reply.status == status
@@ -95,7 +150,10 @@ def test_too_old_and_too_new_are_refused_with_stripes_text(double):
     old = double.post(event("c", 1, at=now - 35 * 86400 - 100))
     assert old.status == 400
     words, _, bound = old.error["message"].rpartition(" ")
-    assert words == "The event timestamp cannot be more than 35 days in past. Expected a timestamp greater than or equal to"
+    assert (
+        words
+        == "The event timestamp cannot be more than 35 days in past. Expected a timestamp greater than or equal to"
+    )
     assert abs(int(bound.rstrip(".")) - (now - 35 * 86400)) < 5
     assert double.post(event("c", 1, at=now + 400)).status == 400
     assert double.post(event(unique("cus"), 1, at=now - 35 * 86400 + 100)).status == 200
@@ -125,10 +183,17 @@ def test_a_duplicate_is_400_without_code_whatever_its_value(double):
     for value, meter in ((1, "delta_m"), (2, "delta_m"), (1, "set_m")):
         reply = double.post(event(customer, value, meter=meter, identifier=identifier), idempotency=unique("k"))
         assert reply.status == 400 and reply.headers["stripe-should-retry"] == "false"
-        assert reply.error == {"type": "invalid_request_error", "message": "An event already exists with identifier %s." % identifier}
+        assert reply.error == {
+            "type": "invalid_request_error",
+            "message": "An event already exists with identifier %s." % identifier,
+        }
     assert sum(double.billed(customer).values()) == 1
     stats = double.stats()
-    assert stats["duplicates"] - before == 3 and stats["receipts"][identifier] == 4 and stats["value_conflicts"][identifier] == ["1", "2"]
+    assert (
+        stats["duplicates"] - before == 3
+        and stats["receipts"][identifier] == 4
+        and stats["value_conflicts"][identifier] == ["1", "2"]
+    )
     assert identifier in stats["body_conflicts"]
 
 
@@ -193,8 +258,9 @@ def test_another_request_under_a_used_key_is_an_idempotency_error(double):
     reply = double.post(event(unique("cus"), 2), idempotency=key)
     assert reply.status == 400 and reply.error["type"] == "idempotency_error"
     assert reply.error["message"] == (
-        "Keys for idempotent requests can only be used with the same parameters they were first used with. Try using a key other than "
-        "'%s' if you meant to execute a different request." % key)
+        "Keys for idempotent requests can only be used with the same parameters they were first used with. "
+        "Try using a key other than '%s' if you meant to execute a different request." % key
+    )
 
 
 def test_an_idempotency_key_expires(double):
@@ -215,6 +281,7 @@ def in_parallel(*calls):
 
     def run(place):
         replies[place] = calls[place]()
+
     threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
     for thread in threads:
         thread.start()
@@ -228,10 +295,17 @@ def test_one_call_in_flight_per_customer_and_meter(double):
     customer, other = unique("cus"), unique("cus")
     before = double.stats()["concurrent_violations"]
     calls = [lambda: double.post(event(customer, 1)) for _ in range(2)]
-    replies = in_parallel(*calls, lambda: double.post(event(customer, 1, meter="set_m")), lambda: double.post(event(other, 1)))
-    assert sorted(reply.status for reply in replies[:2]) == [200, 429] and [reply.status for reply in replies[2:]] == [200, 200]
+    replies = in_parallel(
+        *calls, lambda: double.post(event(customer, 1, meter="set_m")), lambda: double.post(event(other, 1))
+    )
+    assert sorted(reply.status for reply in replies[:2]) == [200, 429] and [reply.status for reply in replies[2:]] == [
+        200,
+        200,
+    ]
     refused = next(reply for reply in replies if reply.status == 429)
-    assert refused.headers["stripe-rate-limited-reason"] == "resource-specific" and refused.error["code"] == "rate_limit"
+    assert (
+        refused.headers["stripe-rate-limited-reason"] == "resource-specific" and refused.error["code"] == "rate_limit"
+    )
     assert double.stats()["concurrent_violations"] == before + 1
     assert double.post(event(customer, 1)).status == 200
     double.knobs(concurrency="409")
@@ -260,7 +334,12 @@ def test_set_meters_keep_the_last_received_and_delta_meters_add_up(double):
     for value, at in ((10, start), (30, start + 3599), (20, start + 5), (1, start + HOUR)):
         double.post(event(customer, value, meter="set_m", at=at))
         double.post(event(customer, value, meter="delta_m", at=at))
-    assert double.billed(customer) == {("set_m", start): 20, ("set_m", start + HOUR): 1, ("delta_m", start): 60, ("delta_m", start + HOUR): 1}
+    assert double.billed(customer) == {
+        ("set_m", start): 20,
+        ("set_m", start + HOUR): 1,
+        ("delta_m", start): 60,
+        ("delta_m", start + HOUR): 1,
+    }
     assert double.stats()["set_decreases"] >= 1
 
 
@@ -287,8 +366,15 @@ def test_the_events_dump_shows_what_was_accepted(double):
     double.post(event("c", 12, at=hour(double), identifier=identifier))
     rows = double.control("/control/events")
     row = rows[-1]
-    assert row["identifier"] == identifier and row["value"] == 12 and abs(row["received_ms"] - double.stats()["now_ms"]) < 5000
-    assert double.control("/control/events?after=%d" % (row["seq"] - 1)) == [row] and len(double.control("/control/events?limit=1")) == 1
+    assert (
+        row["identifier"] == identifier
+        and row["value"] == 12
+        and abs(row["received_ms"] - double.stats()["now_ms"]) < 5000
+    )
+    assert (
+        double.control("/control/events?after=%d" % (row["seq"] - 1)) == [row]
+        and len(double.control("/control/events?limit=1")) == 1
+    )
 
 
 def test_authorisation(double):

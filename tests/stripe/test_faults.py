@@ -1,4 +1,5 @@
 """Scripted faults: what the client sees, and what Stripe has done."""
+
 import http.client
 import json
 import socket
@@ -46,14 +47,25 @@ def test_429_executes_nothing_and_keeps_nothing(one, retry_after):
     assert double.post(params, idempotency=key).status == 200 and total(double, customer) == 5
 
 
-@pytest.mark.parametrize("effect, status, code", [
-    ("lock_timeout", 429, "lock_timeout"), ("unauthorized", 401, None), ("forbidden", 403, None), ("in_use", 409, "idempotency_key_in_use"),
-    ("idempotency_error", 400, None), ("redirect", 301, None)])
+@pytest.mark.parametrize(
+    "effect, status, code",
+    [
+        ("lock_timeout", 429, "lock_timeout"),
+        ("unauthorized", 401, None),
+        ("forbidden", 403, None),
+        ("in_use", 409, "idempotency_key_in_use"),
+        ("idempotency_error", 400, None),
+        ("redirect", 301, None),
+    ],
+)
 def test_gate_faults_execute_nothing(one, effect, status, code):
     double, customer, params = one
     double.faults({"effect": effect, "times": 1})
     reply = double.post(params, idempotency=unique("k"))
-    assert (reply.status, reply.error.get("code")) == (status, code) and "stripe-rate-limited-reason" not in reply.headers
+    assert (reply.status, reply.error.get("code")) == (
+        status,
+        code,
+    ) and "stripe-rate-limited-reason" not in reply.headers
     assert double.post(params, idempotency=unique("k")).status == 200 and total(double, customer) == 5
 
 
@@ -75,7 +87,10 @@ def test_500_after_commit_is_kept_and_a_new_key_meets_the_duplicate(one):
     double.faults({"effect": "error", "commit": "after", "times": 1})
     assert double.post(params, idempotency=key).status == 500
     assert double.post(params, idempotency=key).status == 500 and total(double, customer) == 5
-    assert "already exists" in double.post(params, idempotency=unique("k")).error["message"] and total(double, customer) == 5
+    assert (
+        "already exists" in double.post(params, idempotency=unique("k")).error["message"]
+        and total(double, customer) == 5
+    )
 
 
 def test_an_uncached_error_is_executed_again(one):
@@ -94,7 +109,11 @@ def test_a_proxys_page_is_html_without_stripes_fields(one, commit, counted):
     assert reply.status == 502 and reply.headers["content-type"] == "text/html" and "request-id" not in reply.headers
     assert total(double, customer) == counted
     again = double.post(params, idempotency="k" + customer)
-    assert again.status == 200 and ("idempotent-replayed" in again.headers) == (commit == "after") and total(double, customer) == 5
+    assert (
+        again.status == 200
+        and ("idempotent-replayed" in again.headers) == (commit == "after")
+        and total(double, customer) == 5
+    )
 
 
 @pytest.mark.parametrize("effect, error", [("reset", "ConnectionResetError"), ("silent", "RemoteDisconnected")])
@@ -116,7 +135,9 @@ def test_resets_on_connect_and_before_the_body_is_read(one):
     assert total(double, customer) == 0 and double.post(params).status == 200
 
 
-@pytest.mark.parametrize("how, errors", [("fin", ("IncompleteRead",)), ("reset", ("IncompleteRead", "ConnectionResetError"))])
+@pytest.mark.parametrize(
+    "how, errors", [("fin", ("IncompleteRead",)), ("reset", ("IncompleteRead", "ConnectionResetError"))]
+)
 def test_a_cut_body_was_committed(one, how, errors):
     double, customer, params = one
     double.faults({"effect": "cut", "how": how, "times": 1})
@@ -132,12 +153,19 @@ def test_truncated_json_comes_in_a_whole_reply(one):
     assert reply.status == 200 and total(double, customer) == 5
 
 
-@pytest.mark.parametrize("body, size", [("text", 2), ("empty", 0), ("null", 4), ("array", 2), ("huge", (4 << 20) + 8), ("binary", 256)])
+@pytest.mark.parametrize(
+    "body, size", [("text", 2), ("empty", 0), ("null", 4), ("array", 2), ("huge", (4 << 20) + 8), ("binary", 256)]
+)
 def test_garbage_after_commit(one, body, size):
     double, customer, params = one
     double.faults({"effect": "garbage", "body": body, "content_type": "text/plain", "times": 1})
     reply = double.post(params)
-    assert reply.status == 200 and len(reply.body) == size and reply.headers["content-type"] == "text/plain" and total(double, customer) == 5
+    assert (
+        reply.status == 200
+        and len(reply.body) == size
+        and reply.headers["content-type"] == "text/plain"
+        and total(double, customer) == 5
+    )
 
 
 def test_a_reply_that_names_another_event(one):
@@ -171,7 +199,9 @@ def test_a_meter_is_deactivated_in_mid_run(one):
     double, customer, params = one
     double.faults({"effect": "deactivate_meter", "nth": 2})
     assert double.post(params).status == 200
-    assert [double.post(event(customer, 1)).error["message"] for _ in range(2)] == ["No active meter found for event name delta_m."] * 2
+    assert [double.post(event(customer, 1)).error["message"] for _ in range(2)] == [
+        "No active meter found for event name delta_m."
+    ] * 2
     double.control("/control/meter", {"event_name": "delta_m", "status": "active"})
     assert double.post(event(customer, 1)).status == 200
 
@@ -225,8 +255,12 @@ def test_a_body_that_drips(one):
 
 def test_rules_choose_by_customer_identifier_meter_and_path(double):
     customer, prefix = unique("cus"), unique("pre")
-    double.faults({"effect": "error", "customer": customer}, {"effect": "html", "identifier_prefix": prefix},
-                  {"effect": "truncated_json", "path": "/v1/billing/meters", "method": "GET"}, {"effect": "lost", "event_name": "set_m"})
+    double.faults(
+        {"effect": "error", "customer": customer},
+        {"effect": "html", "identifier_prefix": prefix},
+        {"effect": "truncated_json", "path": "/v1/billing/meters", "method": "GET"},
+        {"effect": "lost", "event_name": "set_m"},
+    )
     assert double.post(event(customer, 1)).status == 500
     assert double.post(event(unique("cus"), 1, identifier=prefix + "-x")).status == 502
     assert double.post(event(unique("cus"), 1)).status == 200
@@ -247,6 +281,7 @@ def test_a_seed_decides_the_same_way_again(double):
     def run(seed):
         double.faults({"effect": "rate_limited", "probability": 0.5}, seed=seed)
         return [double.post(event(unique("cus"), 1)).status for _ in range(40)]
+
     assert run(7) == run(7) != run(8)
 
 
@@ -272,15 +307,29 @@ def test_a_slow_call_does_not_hold_up_others(double):
         begun = time.monotonic()
         double.post(event(name, 1))
         times[name] = time.monotonic() - begun
+
     other = unique("cus")
     in_parallel(lambda: post(slow), lambda: post(other))
     assert times[slow] >= 0.4 > times[other]
 
 
-@pytest.mark.parametrize("script", [
-    [], {"rule": []}, {"rules": {}}, {"rules": [{"effect": "nothing"}]}, {"rules": [{"effect": "error", "commit": "never"}]},
-    {"rules": [{"effect": "error", "colour": 1}]}, {"rules": [{"effect": "error", "nth": "1"}]}, {"rules": [{"effect": "error", "nth": 0}]},
-    {"rules": [{"effect": "drop", "customer": "c"}]}, {"rules": [{"effect": "error", "path": 1}]}, {"rules": [{}]}, {"rules": [1]}])
+@pytest.mark.parametrize(
+    "script",
+    [
+        [],
+        {"rule": []},
+        {"rules": {}},
+        {"rules": [{"effect": "nothing"}]},
+        {"rules": [{"effect": "error", "commit": "never"}]},
+        {"rules": [{"effect": "error", "colour": 1}]},
+        {"rules": [{"effect": "error", "nth": "1"}]},
+        {"rules": [{"effect": "error", "nth": 0}]},
+        {"rules": [{"effect": "drop", "customer": "c"}]},
+        {"rules": [{"effect": "error", "path": 1}]},
+        {"rules": [{}]},
+        {"rules": [1]},
+    ],
+)
 def test_scripts_that_are_not_understood_are_refused(double, script):
     reply = double.call("POST", "/control/faults", json.dumps(script), port=double.ready["admin_port"])
     assert reply.status == 400

@@ -1,4 +1,5 @@
 """HTTP/1.1 on plain sockets: framing, pipelining, keep-alive, what is refused."""
+
 import time
 
 import pytest
@@ -11,8 +12,15 @@ GET = b"GET /v1/billing/meters/mtr_no HTTP/1.1\r\nHost: x\r\n" + AUTH + b"\r\n"
 
 def post_bytes(customer, value, version=b"1.1", extra=b""):
     body = b"event_name=delta_m&payload[stripe_customer_id]=%s&payload[value]=%d" % (customer.encode(), value)
-    return (b"POST /v1/billing/meter_events HTTP/" + version + b"\r\nHost: x\r\n" + AUTH + extra
-            + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    return (
+        b"POST /v1/billing/meter_events HTTP/"
+        + version
+        + b"\r\nHost: x\r\n"
+        + AUTH
+        + extra
+        + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(body)
+        + body
+    )
 
 
 def read_reply(file):
@@ -55,7 +63,7 @@ def test_pipelined_requests_are_answered_in_order(double):
 def test_a_request_may_come_byte_by_byte(double):
     customer = unique("cus")
     data = post_bytes(customer, 4)
-    replies, _ = exchange(double, *[data[i:i + 1] for i in range(len(data))])
+    replies, _ = exchange(double, *[data[i : i + 1] for i in range(len(data))])
     assert replies[0][0] == 200 and sum(double.billed(customer).values()) == 4
 
 
@@ -77,7 +85,7 @@ def test_a_half_closed_client_gets_its_replies(double):
 
 def test_expect_100_continue_is_answered_once_and_only_when_the_body_is_missing(double):
     data = post_bytes(unique("cus"), 1, extra=b"Expect: 100-continue\r\n")
-    head, body = data[:data.index(b"\r\n\r\n") + 4], data[data.index(b"\r\n\r\n") + 4:]
+    head, body = data[: data.index(b"\r\n\r\n") + 4], data[data.index(b"\r\n\r\n") + 4 :]
     with double.socket() as client:
         file = client.makefile("rb")
         client.sendall(head)
@@ -88,24 +96,30 @@ def test_expect_100_continue_is_answered_once_and_only_when_the_body_is_missing(
         assert read_reply(file)[0] == 200
 
 
-@pytest.mark.parametrize("head, status", [
-    (b"POST /v1/billing/meter_events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 411),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", 400),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na", 400),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na", 400),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413),
-    (b"POST / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n", 417),
-    (b"GET / HTTP/1.1\r\n\r\n", 400),
-    (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
-    (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
-    (b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"nonsense\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17000, 431),
-])
+@pytest.mark.parametrize(
+    "head, status",
+    [
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            411,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n", 417),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
+        (b"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17000, 431),
+    ],
+)
 def test_what_cannot_be_framed_is_refused_and_closed(double, head, status):
     replies, ended = exchange(double, head + GET)
     assert replies[0][0] == status and ended and replies[0][1]["connection"] == "close"
@@ -154,10 +168,20 @@ def test_connections_are_ended_on_command(double):
 def test_the_control_port_refuses_what_it_does_not_understand(double):
     port = double.ready["admin_port"]
     assert double.call("GET", "/control/nothing", port=port).status == 404
-    for path, body in (("/control/clock", "{}"), ("/control/clock", '{"advance_s": true}'), ("/control/knobs", '{"colour": 1}'),
-                       ("/control/knobs", '{"latency_ms": -1}'), ("/control/knobs", '{"concurrency": "maybe"}'), ("/control/meter", "{}"),
-                       ("/control/faults", "{"), ("/control/faults", "[" * 100000), ("/control/key", "{}"), ("/control/identifiers", "{}"),
-                       ("/control/customer", '{"customer": 1}'), ("/control/connections", "{}")):
+    for path, body in (
+        ("/control/clock", "{}"),
+        ("/control/clock", '{"advance_s": true}'),
+        ("/control/knobs", '{"colour": 1}'),
+        ("/control/knobs", '{"latency_ms": -1}'),
+        ("/control/knobs", '{"concurrency": "maybe"}'),
+        ("/control/meter", "{}"),
+        ("/control/faults", "{"),
+        ("/control/faults", "[" * 100000),
+        ("/control/key", "{}"),
+        ("/control/identifiers", "{}"),
+        ("/control/customer", '{"customer": 1}'),
+        ("/control/connections", "{}"),
+    ):
         assert double.call("POST", path, body, port=port).status == 400, path
 
 

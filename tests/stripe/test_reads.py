@@ -1,4 +1,5 @@
 """Meters and event summaries."""
+
 import pytest
 
 from conftest import HOUR, event, unique
@@ -11,7 +12,13 @@ def meter_id(double, name):
 
 
 def read(double, name, customer, start, end, **more):
-    return double.get("%s/%s/event_summaries" % (METERS, meter_id(double, name)), customer=customer, start_time=start, end_time=end, **more)
+    return double.get(
+        "%s/%s/event_summaries" % (METERS, meter_id(double, name)),
+        customer=customer,
+        start_time=start,
+        end_time=end,
+        **more
+    )
 
 
 def rows(reply):
@@ -30,7 +37,10 @@ def test_meters_are_listed_and_got_with_their_window(double):
     assert windows == {"set_m": "hour", "delta_m": None}
     for meter in listing["data"]:
         assert meter["default_aggregation"] == {"formula": "sum"} and meter["status"] == "active"
-        assert meter["customer_mapping"]["event_payload_key"] == "stripe_customer_id" and meter["value_settings"]["event_payload_key"] == "value"
+        assert (
+            meter["customer_mapping"]["event_payload_key"] == "stripe_customer_id"
+            and meter["value_settings"]["event_payload_key"] == "value"
+        )
         assert double.get(METERS + "/" + meter["id"]).json == meter
 
 
@@ -52,12 +62,20 @@ def test_summaries_by_hour_are_sparse_and_newest_first(double):
         double.post(event(customer, value, at=at))
     reply = read(double, "delta_m", customer, start, start + 4 * HOUR, value_grouping_window="hour")
     assert [(row["start_time"], row["end_time"], row["aggregated_value"]) for row in reply.json["data"]] == [
-        (start + 2 * HOUR, start + 3 * HOUR, 4), (start, start + HOUR, 3)]
+        (start + 2 * HOUR, start + 3 * HOUR, 4),
+        (start, start + HOUR, 3),
+    ]
     row = reply.json["data"][0]
     assert set(row) == {"id", "object", "aggregated_value", "start_time", "end_time", "livemode", "meter"}
-    assert row["id"].startswith("mtrusg_") and row["object"] == "billing.meter_event_summary" and row["meter"] == meter_id(double, "delta_m")
+    assert (
+        row["id"].startswith("mtrusg_")
+        and row["object"] == "billing.meter_event_summary"
+        and row["meter"] == meter_id(double, "delta_m")
+    )
     double.knobs(summary_order="oldest", summary_empty="zero")
-    assert list(rows(read(double, "delta_m", customer, start, start + 4 * HOUR, value_grouping_window="hour")).values()) == [3, 0, 4, 0]
+    assert list(
+        rows(read(double, "delta_m", customer, start, start + 4 * HOUR, value_grouping_window="hour")).values()
+    ) == [3, 0, 4, 0]
 
 
 def test_a_range_without_grouping_is_one_row_and_a_day_adds_its_hours(double):
@@ -66,7 +84,10 @@ def test_a_range_without_grouping_is_one_row_and_a_day_adds_its_hours(double):
     for value, at in ((1, day), (5, day + 10), (7, day + 86399), (9, day + 86400)):
         double.post(event(customer, value, meter="set_m", at=at))
     assert rows(read(double, "set_m", customer, day, day + 86400)) == {day: 12}
-    assert rows(read(double, "set_m", customer, day, day + 2 * 86400, value_grouping_window="day")) == {day: 12, day + 86400: 9}
+    assert rows(read(double, "set_m", customer, day, day + 2 * 86400, value_grouping_window="day")) == {
+        day: 12,
+        day + 86400: 9,
+    }
 
 
 def test_the_default_page_is_10_and_the_cursor_goes_on(double):
@@ -76,21 +97,36 @@ def test_the_default_page_is_10_and_the_cursor_goes_on(double):
     ask = dict(value_grouping_window="hour")
     first = read(double, "delta_m", customer, start, start + 15 * HOUR, **ask)
     assert len(rows(first)) == 10 and first.json["has_more"] is True
-    rest = read(double, "delta_m", customer, start, start + 15 * HOUR, starting_after=first.json["data"][-1]["id"], **ask)
+    rest = read(
+        double, "delta_m", customer, start, start + 15 * HOUR, starting_after=first.json["data"][-1]["id"], **ask
+    )
     assert len(rows(rest)) == 5 and rest.json["has_more"] is False
     back = read(double, "delta_m", customer, start, start + 15 * HOUR, ending_before=rest.json["data"][0]["id"], **ask)
     assert rows(back) == rows(first)
     assert len(rows(read(double, "delta_m", customer, start, start + 15 * HOUR, limit=100, **ask))) == 15
-    assert read(double, "delta_m", customer, start, start + 15 * HOUR, starting_after="mtrusg_no", **ask).error["code"] == "resource_missing"
+    assert (
+        read(double, "delta_m", customer, start, start + 15 * HOUR, starting_after="mtrusg_no", **ask).error["code"]
+        == "resource_missing"
+    )
 
 
-@pytest.mark.parametrize("change, param", [
-    ({"customer": None}, "customer"), ({"start_time": None}, "start_time"), ({"end_time": None}, "end_time"),
-    ({"start_time": 1763884801}, "start_time"), ({"end_time": 1763888400 + 30}, "end_time"),
-    ({"end_time": 1763884860, "value_grouping_window": "hour"}, "end_time"), ({"value_grouping_window": "day"}, "start_time"),
-    ({"value_grouping_window": "minute"}, "value_grouping_window"), ({"limit": 0}, "limit"), ({"limit": 101}, "limit"),
-    ({"end_time": 1763884800}, "end_time"), ({"colour": "red"}, "colour"),
-])
+@pytest.mark.parametrize(
+    "change, param",
+    [
+        ({"customer": None}, "customer"),
+        ({"start_time": None}, "start_time"),
+        ({"end_time": None}, "end_time"),
+        ({"start_time": 1763884801}, "start_time"),
+        ({"end_time": 1763888400 + 30}, "end_time"),
+        ({"end_time": 1763884860, "value_grouping_window": "hour"}, "end_time"),
+        ({"value_grouping_window": "day"}, "start_time"),
+        ({"value_grouping_window": "minute"}, "value_grouping_window"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 101}, "limit"),
+        ({"end_time": 1763884800}, "end_time"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
 def test_malformed_questions_are_refused(double, change, param):
     ask = {"customer": "c", "start_time": 1763884800, "end_time": 1763888400, **change}
     ask = {name: value for name, value in ask.items() if value is not None}

@@ -1,4 +1,5 @@
 """The double's own deaths: what it answered it remembers."""
+
 import json
 import os
 import subprocess
@@ -37,7 +38,9 @@ def test_identifiers_replies_totals_meters_knobs_and_clock_survive_kill_9(privat
     again = double.post(event("c", 5, at=start, identifier="a"), idempotency="k")
     assert (again.status, again.body, again.headers["idempotent-replayed"]) == (200, first.body, "true")
     assert double.post(event("c", 1, at=start, identifier="d"), idempotency="k500").body == failed.body
-    assert "already exists" in double.post(event("c", 5, at=start, identifier="a"), idempotency="other").error["message"]
+    assert (
+        "already exists" in double.post(event("c", 5, at=start, identifier="a"), idempotency="other").error["message"]
+    )
     assert "No active meter" in double.post(event("c", 5, meter="set_m")).error["message"]
     double.control("/control/clock", {"advance_s": 3700})
     assert double.post(event("c", 5, at=start, identifier="a")).status == 200
@@ -57,6 +60,7 @@ def test_kill_9_under_load_loses_nothing_that_was_answered(private):
                     answered.append((params["identifier"], number))
             except OSError:
                 return
+
     threads = [threading.Thread(target=push, args=("c%d" % index,)) for index in range(3)]
     for thread in threads:
         thread.start()
@@ -69,7 +73,9 @@ def test_kill_9_under_load_loses_nothing_that_was_answered(private):
     double.start()
     kept = {row["identifier"]: row["value"] for row in double.control("/control/events")}
     assert len(answered) >= 60 and all(kept.get(identifier) == value for identifier, value in answered)
-    assert sum(row["value"] for row in double.control("/billed")) == sum(kept.values()) and len(kept) <= len(answered) + 3
+    assert (
+        sum(row["value"] for row in double.control("/billed")) == sum(kept.values()) and len(kept) <= len(answered) + 3
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 20])
@@ -93,8 +99,11 @@ def test_damage_elsewhere_stops_with_the_line(private):
     double.end()
     with open(double.state, encoding="utf-8") as file:
         lines = file.readlines()
-    for broken, text in ((lines[:1] + ["damage\n"] + lines[2:], "line 2 is damaged"), (lines + ['{"t":"odd"}\n'], "line %d is not understood" % (len(lines) + 1)),
-                         (['{"t":"head","version":9}\n'], "version 1")):
+    for broken, text in (
+        (lines[:1] + ["damage\n"] + lines[2:], "line 2 is damaged"),
+        (lines + ['{"t":"odd"}\n'], "line %d is not understood" % (len(lines) + 1)),
+        (['{"t":"head","version":9}\n'], "version 1"),
+    ):
         with open(double.state, "w", encoding="utf-8") as file:
             file.writelines(broken)
         code, errors = run(double)
@@ -129,14 +138,24 @@ def test_the_real_clock_cannot_be_moved(private):
 def test_faults_and_knobs_come_from_the_command_line(private, tmp_path):
     script = tmp_path / "faults.json"
     script.write_text(json.dumps({"rules": [{"effect": "lock_timeout", "nth": 1}]}))
-    double = private("--faults", str(script), "--seed", "3", "--knob", "digits_max=3", "--fsync", "--key", "sk_test_other")
+    double = private(
+        "--faults", str(script), "--seed", "3", "--knob", "digits_max=3", "--fsync", "--key", "sk_test_other"
+    )
     assert double.post(event("c", 1)).status == 401
     double.call("GET", "/v1/billing/meters", key="sk_test_other")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     body = "event_name=delta_m&payload[stripe_customer_id]=c&payload[value]=1234"
-    assert "at most 3 digits" in double.call("POST", "/v1/billing/meter_events", body, form, key="sk_test_other").error["message"]
+    assert (
+        "at most 3 digits"
+        in double.call("POST", "/v1/billing/meter_events", body, form, key="sk_test_other").error["message"]
+    )
     double.end()
-    for bad in (["--faults", str(tmp_path / "none")], ["--knob", "colour=red"], ["--meter", "x:odd"], ["--listen", "here"]):
+    for bad in (
+        ["--faults", str(tmp_path / "none")],
+        ["--knob", "colour=red"],
+        ["--meter", "x:odd"],
+        ["--listen", "here"],
+    ):
         assert run(double, *bad)[0] == 2
     script.write_text("{")
     assert run(double)[0] == 2
@@ -145,7 +164,9 @@ def test_faults_and_knobs_come_from_the_command_line(private, tmp_path):
 def test_no_key_or_field_is_written_or_logged(private):
     double = private()
     canary = unique("canary")
-    double.call("GET", "/v1/billing/meters", headers={"X-Odd": canary, "Stripe-Version": canary}, key="sk_test_" + canary)
+    double.call(
+        "GET", "/v1/billing/meters", headers={"X-Odd": canary, "Stripe-Version": canary}, key="sk_test_" + canary
+    )
     double.post(event("c", 1), idempotency=canary)
     double.post(event("c", 1), idempotency="k" * 260 + canary)
     double.process.terminate()

@@ -1,16 +1,16 @@
 """The part of Stripe that the exporter talks to: routing, order of checks, execution, and the faults around them.
 
-HAPPY PATH of a POST, in this order and no other (reference section 9.2): authorisation 401/403 -> rate and concurrency limits 429/409 ->
-shape of the parameters 400 -> idempotency key (replay, 409, 400) -> execution -> the reply kept under the key and the event journaled in
-one record -> reply. Nothing before "execution" is kept.
+HAPPY PATH of a POST, in this order and no other: authorisation 401/403 -> rate and
+concurrency limits 429/409 -> shape of the parameters 400 -> idempotency key (replay, 409, 400) -> execution -> the
+reply kept under the key and the event journaled in one record -> reply. Nothing before "execution" is kept.
 
-FAILURES: scripted (faults.py). A gate fault answers after authorisation in the limiters' place: nothing was executed. An execute fault
-surrounds the commit: waits before it, replaces it, waits after it, and spoils the reply. A client that has gone does not stop a call that
-was begun: it commits, late.
+FAILURES: scripted (faults.py). A gate fault answers after authorisation in the limiters' place: nothing was executed.
+An execute fault surrounds the commit: waits before it, replaces it, waits after it, and spoils the reply. A client
+that has gone does not stop a call that was begun: it commits, late.
 
-INVARIANTS: a (customer, meter) stays in flight from the passed limiter until its reply; keys and request fields are compared and digested,
-never stored or logged.
-"""
+INVARIANTS: a (customer, meter) stays in flight from the passed limiter until its reply; keys and request fields are
+compared and digested, never stored or logged."""
+
 import asyncio
 import base64
 import hashlib
@@ -18,36 +18,27 @@ import hmac
 import json
 import re
 import uuid
-from email.utils import formatdate
 
-from . import form, summaries
-from .http1 import Reply, json_reply
-from .ledger import number
+from . import errors, form, summaries
+from .errors import Duplicate, ParamError, Refusal
+from .http1 import Reply
 
 EVENTS_PATH = "/v1/billing/meter_events"
 METERS_PATH = "/v1/billing/meters"
 VALUE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 VERSION = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z]{1,20})?")
 DEFAULT_VERSION = "2026-07-29.dahlia"
-IDEMPOTENCY_TEXT = ("Keys for idempotent requests can only be used with the same parameters they were first used with. "
-                    "Try using a key other than '%s' if you meant to execute a different request.")
+KEY_MAX = 255
 HTML = b"<html>\r\n<head><title>%d</title></head>\r\n<body><center><h1>%d</h1></center></body>\r\n</html>\r\n"
 
-GARBAGE = {"text": b"OK", "empty": b"", "null": b"null", "array": b"[]", "huge": b'{"a":"' + b"x" * (4 << 20) + b'"}', "binary": bytes(range(256))}
-
-
-class Refusal(Exception):
-    """An error reply in Stripe's form."""
-
-    def __init__(self, status, message, kind="invalid_request_error", code=None, param=None, headers=()):
-        super().__init__(status)
-        error = {"type": kind, "message": message}
-        error.update({name: value for name, value in (("code", code), ("param", param)) if value is not None})
-        self.status, self.body, self.headers = status, json.dumps({"error": error}).encode(), list(headers)
-
-
-class Duplicate(Refusal):
-    """The refusal of a known identifier."""
+GARBAGE = {
+    "text": b"OK",
+    "empty": b"",
+    "null": b"null",
+    "array": b"[]",
+    "huge": b'{"a":"' + b"x" * (4 << 20) + b'"}',
+    "binary": bytes(range(256)),
+}
 
 
 def digest(*parts):
@@ -61,7 +52,21 @@ def digest(*parts):
 
 class Call:
     """One request on its way through the checks."""
-    __slots__ = ("request", "conn", "route", "args", "params", "problem", "facts", "fault", "slot", "key", "print", "result")
+
+    __slots__ = (
+        "request",
+        "conn",
+        "route",
+        "args",
+        "params",
+        "problem",
+        "facts",
+        "fault",
+        "slot",
+        "key",
+        "print",
+        "result",
+    )
 
     def __init__(self, request, conn):
         self.request, self.conn = request, conn
@@ -77,11 +82,15 @@ class Api:
         self.connections, self.inflight, self.keys_in_use = set(), set(), set()
         self.key, self.key_state = key.encode(), "ok"
         self.bucket_s, self.bucket_left, self.bodies = 0, 0, {}
-        self.routes = [(re.compile(pattern), methods) for pattern, methods in (
-            (EVENTS_PATH, {"POST": self._create_event}),
-            (METERS_PATH, {"GET": self._list_meters}),
-            (METERS_PATH + "/([A-Za-z0-9_]{1,64})", {"GET": self._get_meter}),
-            (METERS_PATH + "/([A-Za-z0-9_]{1,64})/event_summaries", {"GET": self._list_summaries}))]
+        self.routes = [
+            (re.compile(pattern), methods)
+            for pattern, methods in (
+                (EVENTS_PATH, {"POST": self._create_event}),
+                (METERS_PATH, {"GET": self._list_meters}),
+                (METERS_PATH + "/([A-Za-z0-9_]{1,64})", {"GET": self._get_meter}),
+                (METERS_PATH + "/([A-Za-z0-9_]{1,64})/event_summaries", {"GET": self._list_summaries}),
+            )
+        ]
         self.now_ms = clock.now_ms
 
     # The connection's side (http1.Connection)
@@ -120,15 +129,15 @@ class Api:
         self._decode(call)
         fault = self.faults.pick("gate", call.facts)
         if fault:
-            self._gate_fault(call, fault)
+            raise self._gate_error(call, fault)
         if call.route == self._create_event:
             self._limit(call)
             if call.problem:
-                raise self._param_refusal(call.problem)
+                raise call.problem
             self._check_event(call.params)
             self._check_idempotency(call)
         elif call.problem:
-            raise self._param_refusal(call.problem)
+            raise call.problem
         if call.slot:
             self.inflight.add(call.slot)
         fresh = call.route == self._create_event and not call.result
@@ -150,20 +159,14 @@ class Api:
             except ValueError:
                 secret = ""
         if scheme.lower() not in ("bearer", "basic") or not secret:
-            raise Refusal(401, "You did not provide an API key. You need to provide your API key in the Authorization header, "
-                               "using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').")
+            raise errors.no_key()
         if self.key_state == "revoked" or not hmac.compare_digest(secret.strip().encode(), self.key):
-            raise Refusal(401, "Invalid API Key provided.")
+            raise errors.bad_key()
         if call.route is None:
             raise Refusal(404, "Unrecognized request URL (%s: %s)." % (call.request.method, call.request.path[:100]))
         scope = "rak_billing_meter_event_write" if call.request.method == "POST" else "rak_billing_meter_read"
         if self.key_state == ("no_write" if call.request.method == "POST" else "no_read"):
-            raise self._forbidden(scope)
-
-    @staticmethod
-    def _forbidden(scope):
-        return Refusal(403, "The provided key does not have the required permissions for this endpoint. Having the '%s' permission would "
-                            "allow this request to continue." % scope)
+            raise errors.forbidden(scope)
 
     def _decode(self, call):
         request = call.request
@@ -171,41 +174,39 @@ class Api:
             if request.method == "POST":
                 media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if media != "application/x-www-form-urlencoded":
-                    raise form.ParamError("Invalid request: the content type must be application/x-www-form-urlencoded.")
+                    raise ParamError("Invalid request: the content type must be application/x-www-form-urlencoded.")
                 if request.query:
-                    raise form.ParamError("Invalid request: the parameters of a POST belong in its body.")
+                    raise ParamError("Invalid request: the parameters of a POST belong in its body.")
                 call.params = form.decode(request.body.decode("latin-1"))
             else:
                 call.params = form.decode(request.query)
-        except form.ParamError as error:
+        except ParamError as error:
             call.problem = error
         payload = call.params.get("payload")
         payload = payload if isinstance(payload, dict) else call.params
-        call.facts = {"method": request.method, "path": request.path, "event_name": call.params.get("event_name"),
-                      "identifier": call.params.get("identifier"),
-                      "customer": payload.get("stripe_customer_id", call.params.get("customer"))}
+        call.facts = {
+            "method": request.method,
+            "path": request.path,
+            "event_name": call.params.get("event_name"),
+            "identifier": call.params.get("identifier"),
+            "customer": payload.get("stripe_customer_id", call.params.get("customer")),
+        }
 
     @staticmethod
-    def _param_refusal(error):
-        return Refusal(400, error.message, code=error.code, param=error.param)
-
-    def _check_event(self, params):
-        try:
-            form.allow(params, ("event_name", "payload", "identifier", "timestamp", "expand"))
-            form.text(params, "event_name", required=True)
-            form.flat_map(params, "payload")
-            form.text(params, "identifier")
-            form.integer(params, "timestamp")
-        except form.ParamError as error:
-            raise self._param_refusal(error) from None
+    def _check_event(params):
+        form.allow(params, ("event_name", "payload", "identifier", "timestamp", "expand"))
+        form.text(params, "event_name", required=True)
+        form.flat_map(params, "payload")
+        form.text(params, "identifier")
+        form.integer(params, "timestamp")
 
     def _limit(self, call):
+        now_s = self.clock.now_ms() // 1000
         if self.knobs.rate_limit_per_s:
-            now_s = self.clock.now_ms() // 1000
             if now_s != self.bucket_s:
                 self.bucket_s, self.bucket_left = now_s, self.knobs.rate_limit_per_s
             if not self.bucket_left:
-                self._rate_refusal("endpoint-rate")
+                raise errors.rate_limited("endpoint-rate", now_s)
             self.bucket_left -= 1
         customer, event_name = call.facts["customer"], call.facts["event_name"]
         if self.knobs.concurrency == "off" or not isinstance(customer, str) or not isinstance(event_name, str):
@@ -213,58 +214,43 @@ class Api:
         if (customer, event_name) in self.inflight:
             self.stats.concurrent_violations += 1
             if self.knobs.concurrency == "409":
-                raise Refusal(409, "Too many concurrent requests for this meter and customer.", code="too_many_concurrent_requests")
-            self._rate_refusal("resource-specific")
+                raise errors.too_many_concurrent()
+            raise errors.rate_limited("resource-specific", now_s)
         call.slot = (customer, event_name)
-
-    def _rate_refusal(self, reason, retry_after=None):
-        headers = [("Stripe-Rate-Limited-Reason", reason)]
-        if retry_after is not None:
-            after_s = self.clock.now_ms() // 1000 + 2
-            headers.append(("Retry-After", formatdate(after_s, usegmt=True) if retry_after == "date" else str(retry_after)))
-        raise Refusal(429, "Request rate limit exceeded. You can learn more about rate limits here https://stripe.com/docs/rate-limits.",
-                      code="rate_limit", headers=headers)
 
     def _check_idempotency(self, call):
         key = call.request.headers.get("idempotency-key")
         if key is None:
             return
-        if not 0 < len(key) <= 255:
+        if not 0 < len(key) <= KEY_MAX:
             raise Refusal(400, "Idempotency-Key must be between 1 and 255 characters.")
         name = digest(key)
         call.print = digest(call.request.method, call.request.path, json.dumps(call.params, sort_keys=True))
         if name in self.keys_in_use:
-            raise self._in_use()
+            raise errors.key_in_use()
         kept = self.ledger.kept_reply(name, self.clock.now_ms())
         if kept and kept[0] != call.print:
-            raise Refusal(400, IDEMPOTENCY_TEXT % key, kind="idempotency_error")
+            raise errors.other_parameters(key)
         call.key = name
         self.keys_in_use.add(name)
         if kept:
             call.result = (kept[2], kept[3].encode(), [("Idempotent-Replayed", "true")])
 
-    @staticmethod
-    def _in_use():
-        return Refusal(409, "There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, "
-                            "and the other request is still going through). Please try again later.", code="idempotency_key_in_use")
-
-    def _gate_fault(self, call, fault):
-        params = fault.params
-        if fault.effect == "rate_limited":
-            self._rate_refusal(params["reason"], params["retry_after"])
-        if fault.effect == "lock_timeout":
-            raise Refusal(429, "This object cannot be accessed right now because another API request or Stripe process is currently accessing it.",
-                          code="lock_timeout")
-        if fault.effect == "unauthorized":
-            raise Refusal(401, "Invalid API Key provided.")
-        if fault.effect == "forbidden":
-            raise self._forbidden("rak_billing_meter_event_write")
-        if fault.effect == "in_use":
-            raise self._in_use()
-        if fault.effect == "idempotency_error":
-            raise Refusal(400, IDEMPOTENCY_TEXT % call.request.headers.get("idempotency-key", "")[:255], kind="idempotency_error")
-        if fault.effect == "redirect":
-            raise Refusal(301, "Moved.", headers=[("Location", "http://127.0.0.1:9/")])
+    def _gate_error(self, call, fault):
+        """The refusal of a gate fault."""
+        return {
+            "rate_limited": lambda: errors.rate_limited(
+                fault.params["reason"], self.clock.now_ms() // 1000, fault.params["retry_after"]
+            ),
+            "lock_timeout": errors.lock_timeout,
+            "unauthorized": errors.bad_key,
+            "forbidden": lambda: errors.forbidden("rak_billing_meter_event_write"),
+            "in_use": errors.key_in_use,
+            "idempotency_error": lambda: errors.other_parameters(
+                call.request.headers.get("idempotency-key", "")[:KEY_MAX]
+            ),
+            "redirect": errors.redirect,
+        }[fault.effect]()
 
     # Execution
 
@@ -306,9 +292,12 @@ class Api:
     def _reply(self, call, result):
         status, body, headers = result
         asked = call.request.headers.get("stripe-version", "")
-        fields = [("Request-Id", self.stats.request_id()), ("Stripe-Version", asked if VERSION.fullmatch(asked) else DEFAULT_VERSION)]
+        fields = [
+            ("Request-Id", self.stats.request_id()),
+            ("Stripe-Version", asked if VERSION.fullmatch(asked) else DEFAULT_VERSION),
+        ]
         key = call.request.headers.get("idempotency-key")
-        if key is not None and len(key) <= 255:
+        if key is not None and len(key) <= KEY_MAX:
             fields.append(("Idempotency-Key", key))
         return Reply(status, body, fields + list(headers))
 
@@ -323,7 +312,7 @@ class Api:
         elif effect == "drip":
             reply.wire, reply.drip_ms = "drip", params["every_ms"]
         elif effect == "truncated_json":
-            reply.body = reply.body[:len(reply.body) // 2]
+            reply.body = reply.body[: len(reply.body) // 2]
         elif effect == "html":
             reply.status, reply.body = params["status"], HTML % (params["status"], params["status"])
             reply.headers, reply.content_type = [], "text/html"
@@ -336,10 +325,14 @@ class Api:
     def _api_error(fault):
         should = fault.params["should_retry"]
         headers = [] if should is None else [("Stripe-Should-Retry", "true" if should else "false")]
-        return fault.params["status"], json.dumps({"error": {"type": "api_error", "message": "An unknown error occurred."}}).encode(), headers
+        return (
+            fault.params["status"],
+            json.dumps({"error": {"type": "api_error", "message": "An unknown error occurred."}}).encode(),
+            headers,
+        )
 
     def _create_event(self, call):
-        """POST /v1/billing/meter_events after the idempotency layer: decides, journals what was done, and returns the result."""
+        """Execute a meter event: decide, journal what was done, and return the result."""
         now_ms, fault = self.clock.now_ms(), call.fault
         effect, options = (fault.effect, fault.params) if fault else ("none", {})
         event, duplicate = None, False
@@ -348,8 +341,15 @@ class Api:
         else:
             try:
                 event = self._accept(call.params, now_ms, effect)
-                body = {"object": "billing.meter_event", "created": now_ms // 1000, "event_name": event[2], "identifier": event[0],
-                        "livemode": False, "payload": call.params["payload"], "timestamp": event[4]}
+                body = {
+                    "object": "billing.meter_event",
+                    "created": now_ms // 1000,
+                    "event_name": event[2],
+                    "identifier": event[0],
+                    "livemode": False,
+                    "payload": call.params["payload"],
+                    "timestamp": event[4],
+                }
                 result = (200, json.dumps(body).encode(), [])
             except Duplicate as refusal:
                 duplicate, result = True, (refusal.status, refusal.body, refusal.headers)
@@ -364,9 +364,20 @@ class Api:
 
     def _journal(self, call, now_ms, event, duplicate, result, kept):
         identifier = event[0] if event else call.params.get("identifier")
-        self.ledger.record({"t": "do", "at": now_ms, "key": call.key if kept else None, "print": call.print, "status": result[0],
-                            "body": result[1].decode() if kept else "", "event": event, "identifier": identifier, "dup": duplicate,
-                            "sent": [call.params["payload"].get("value", ""), digest(call.request.body)]})
+        self.ledger.record(
+            {
+                "t": "do",
+                "at": now_ms,
+                "key": call.key if kept else None,
+                "print": call.print,
+                "status": result[0],
+                "body": result[1].decode() if kept else "",
+                "event": event,
+                "identifier": identifier,
+                "dup": duplicate,
+                "sent": [call.params["payload"].get("value", ""), digest(call.request.body)],
+            }
+        )
 
     def _accept(self, params, now_ms, effect):
         """The checks of execution, in Stripe's order; the event's fields as journaled, or Refusal."""
@@ -385,50 +396,47 @@ class Api:
         lost = effect == "lost"
         if customer in self.ledger.deleted_customers or effect == "no_customer":
             if effect == "no_customer" or self.knobs.unknown_customer == "sync":
-                raise Refusal(400, "No such customer: '%s'" % customer, code="resource_missing", param="payload[stripe_customer_id]")
+                raise errors.no_customer(customer)
             lost = True
         identifier = params.get("identifier") or str(uuid.uuid4())
         if effect == "foreign_duplicate" or self.ledger.identifier_known(event_name, identifier, now_ms):
-            raise Duplicate(400, "An event already exists with identifier %s." % identifier, headers=[("Stripe-Should-Retry", "false")])
+            raise Duplicate(identifier)
         return [identifier, customer, event_name, value, timestamp, lost]
 
     def _check_time(self, timestamp, now_s):
         past_s, future_s = self.knobs.past_limit_s, self.knobs.future_limit_s
-        if timestamp < (now_s - past_s if past_s else 0):
-            raise Refusal(400, "The event timestamp cannot be more than %d days in past. Expected a timestamp greater than or equal to %d."
-                          % (past_s // 86400, now_s - past_s), param="timestamp")
+        oldest_s = now_s - past_s if past_s else 0
+        if timestamp < oldest_s:
+            raise errors.too_old(past_s, oldest_s)
         if timestamp > now_s + future_s:
-            raise Refusal(400, "The event timestamp cannot be more than %d minutes in the future. Expected a timestamp less than or equal to %d."
-                          % (future_s // 60, now_s + future_s), param="timestamp")
+            raise errors.too_new(future_s, now_s + future_s)
 
     def _check_value(self, value):
-        if value is None:
-            raise Refusal(400, "Missing required payload key: value.", param="payload")
-        if not VALUE.fullmatch(value):
-            raise Refusal(400, "Invalid value in the event payload: expected a number.", param="payload[value]")
+        if value is None or not VALUE.fullmatch(value):
+            raise errors.bad_value("The payload must have a number under the key value.")
         whole, _, decimals = value.lstrip("-").partition(".")
-        digits = len(whole.lstrip("0")) + len(decimals)
-        if self.knobs.digits_max and digits > self.knobs.digits_max:
-            raise Refusal(400, "The value in the event payload can have at most %d digits. Received %s." % (self.knobs.digits_max, value),
-                          param="payload[value]")
-        if len(decimals) > self.knobs.decimals_max:
-            raise Refusal(400, "The value in the event payload can have at most %d decimal places." % self.knobs.decimals_max,
-                          param="payload[value]")
-        assert number(value) is not None
+        digits_max, decimals_max = self.knobs.digits_max, self.knobs.decimals_max
+        if digits_max and len(whole.lstrip("0")) + len(decimals) > digits_max:
+            raise errors.bad_value(
+                "The value in the event payload can have at most %d digits. Received %s." % (digits_max, value)
+            )
+        if len(decimals) > decimals_max:
+            raise errors.bad_value("The value in the event payload can have at most %d decimal places." % decimals_max)
         return value
 
     # Reading
 
     def _list_meters(self, call):
         params = call.params
-        try:
-            form.allow(params, ("status", "limit", "starting_after", "ending_before", "expand"))
-            if params.get("status", "active") not in ("active", "inactive"):
-                raise form.ParamError("Invalid status: must be one of active or inactive", None, "status")
-            meters = [meter for meter in reversed(self.ledger.meters.values()) if params.get("status", meter.status) == meter.status]
-            page, more = summaries.page([meter.as_json() for meter in meters], params)
-        except form.ParamError as error:
-            raise self._param_refusal(error) from None
+        form.allow(params, ("status", "limit", "starting_after", "ending_before", "expand"))
+        if params.get("status", "active") not in ("active", "inactive"):
+            raise ParamError("Invalid status: must be one of active or inactive", None, "status")
+        meters = [
+            meter.as_json()
+            for meter in reversed(self.ledger.meters.values())
+            if params.get("status", meter.status) == meter.status
+        ]
+        page, more = summaries.page(meters, params)
         return 200, json.dumps({"object": "list", "data": page, "has_more": more, "url": METERS_PATH}).encode(), []
 
     def _meter(self, id_):
@@ -438,17 +446,12 @@ class Api:
         return meter
 
     def _get_meter(self, call, id_):
-        try:
-            form.allow(call.params, ("expand",))
-        except form.ParamError as error:
-            raise self._param_refusal(error) from None
+        form.allow(call.params, ("expand",))
         return 200, json.dumps(self._meter(id_).as_json()).encode(), []
 
     def _list_summaries(self, call, id_):
         meter = self._meter(id_)
         self.stats.summary_reads += 1
-        try:
-            body = summaries.answer(self.ledger, meter, call.params, self.knobs, self.clock.now_ms(), self.stats.summary_reads)
-        except form.ParamError as error:
-            raise self._param_refusal(error) from None
+        reads = self.stats.summary_reads
+        body = summaries.answer(self.ledger, meter, call.params, self.knobs, self.clock.now_ms(), reads)
         return 200, body.encode(), []

@@ -1,24 +1,19 @@
 """application/x-www-form-urlencoded with brackets, as Stripe's v1 takes it, and the checks on the shape of parameters.
 
-`payload[value]=25` becomes {"payload": {"value": "25"}}; brackets may be raw or percent-encoded. Decoding is strict where a lax server
-would hide a client's mistake: bad escapes, bytes that are not UTF-8 and a parameter given twice are refused.
-"""
+`payload[value]=25` becomes {"payload": {"value": "25"}}; brackets may be raw or percent-encoded. Decoding is strict
+where a lax server would hide a client's mistake: bad escapes, bytes that are not UTF-8 and a parameter given twice
+are refused."""
+
 import re
 from urllib.parse import unquote_to_bytes
+
+from .errors import ParamError
 
 TEXT_MAX = 100
 DEPTH_MAX = 4
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 INTEGER = re.compile(r"-?[0-9]{1,15}")
-
-
-class ParamError(Exception):
-    """A 400 that names a parameter."""
-
-    def __init__(self, message, code=None, param=None):
-        super().__init__(message)
-        self.message, self.code, self.param = message, code, param
 
 
 def _unescape(text):
@@ -70,8 +65,12 @@ def text(params, name, required=False):
     if isinstance(value, dict):
         raise ParamError("Invalid string: %s" % name, None, name)
     if value == "":
-        raise ParamError("You passed an empty string for '%s'. We assume empty values are an attempt to unset a parameter; however "
-                         "'%s' cannot be unset." % (name, name), "parameter_invalid_empty", name)
+        raise ParamError(
+            "You passed an empty string for '%s'. We assume empty values are an attempt to unset a parameter; however "
+            "'%s' cannot be unset." % (name, name),
+            "parameter_invalid_empty",
+            name,
+        )
     if len(value) > TEXT_MAX:
         raise ParamError("Invalid string: %s...; must be at most %d characters" % (value[:10], TEXT_MAX), None, name)
     return value
@@ -85,7 +84,9 @@ def integer(params, name, required=False):
             raise ParamError("Missing required param: %s." % name, "parameter_missing", name)
         return None
     if isinstance(value, dict) or not INTEGER.fullmatch(value):
-        raise ParamError("Invalid integer: %s" % (name if isinstance(value, dict) else value[:40]), "parameter_invalid_integer", name)
+        raise ParamError(
+            "Invalid integer: %s" % (name if isinstance(value, dict) else value[:40]), "parameter_invalid_integer", name
+        )
     return int(value)
 
 
@@ -98,7 +99,11 @@ def flat_map(params, name):
         raise ParamError("Invalid object", None, name)
     for key, item in value.items():
         if isinstance(item, dict):
-            raise ParamError("Invalid string: the values of %s are strings" % name, None, "%s[%s]" % (name, key[:TEXT_MAX]))
+            raise ParamError(
+                "Invalid string: the values of %s are strings" % name, None, "%s[%s]" % (name, key[:TEXT_MAX])
+            )
         if len(item) > TEXT_MAX or len(key) > TEXT_MAX:
-            raise ParamError("Invalid string: must be at most %d characters" % TEXT_MAX, None, "%s[%s]" % (name, key[:TEXT_MAX]))
+            raise ParamError(
+                "Invalid string: must be at most %d characters" % TEXT_MAX, None, "%s[%s]" % (name, key[:TEXT_MAX])
+            )
     return value

@@ -1,15 +1,18 @@
-"""HTTP/1.1 server side on asyncio.Protocol: parsing, keep-alive, pipelining, and the ways in which a reply can go wrong on the wire.
+"""HTTP/1.1 server side on asyncio.Protocol: parsing, keep-alive, pipelining, and the ways in which a reply can go
+wrong on the wire.
 
-HAPPY PATH: bytes -> head (request line + fields) -> body of Content-Length bytes -> app.handle(request, conn) -> conn.reply(reply).
-A connection works on one request at a time: pipelined requests wait in the buffer and are answered in order, so the application
-may answer at once or seconds later. Reading pauses while the buffer is full, answering pauses while the client does not read.
+HAPPY PATH: bytes -> head (request line + fields) -> body of Content-Length bytes -> app.handle(request, conn) ->
+conn.reply(reply). A connection works on one request at a time: pipelined requests wait in the buffer and are answered
+in order, so the application may answer at once or seconds later. Reading pauses while the buffer is full, answering
+pauses while the client does not read.
 
-FAILURES: a malformed head is answered 400 and the connection closed (what follows cannot be framed any more); a body in chunks is
-refused with 411, too long a head with 431, too long a body with 413, an unknown expectation with 417, another major version with 505.
+FAILURES: a malformed head is answered 400 and the connection closed (what follows cannot be framed any more); a body
+in chunks is refused with 411, too long a head with 431, too long a body with 413, an unknown expectation with 417,
+another major version with 505.
 
-INVARIANTS: a request's bytes are consumed exactly once; conn.reply is called exactly once per handled request, also when the client
-has gone (then nothing is sent); field values never leave this module but through Request.headers.
-"""
+INVARIANTS: a request's bytes are consumed exactly once; conn.reply is called exactly once per handled request, also
+when the client has gone (then nothing is sent); field values never leave this module but through Request.headers."""
+
 import asyncio
 import json
 import re
@@ -32,6 +35,7 @@ LINGER_OFF = struct.pack("ii", 1, 0)
 
 class Request:
     """One parsed request. `path` is without the query; `headers` maps lower-case names to text."""
+
     __slots__ = ("method", "path", "query", "headers", "body", "keep_alive", "length")
 
     def __init__(self, method, target, headers, keep_alive, length):
@@ -41,8 +45,9 @@ class Request:
 
 
 class Reply:
-    """What is to be sent. `wire` is how: whole | reset (RST, nothing sent) | cut (half the body, then FIN) | cut_reset (half, then RST) |
-    silent (FIN, nothing sent) | drip (a byte of the body every drip_ms)."""
+    """What is to be sent. `wire` is how: whole | reset (RST, nothing sent) | cut (half the body, then FIN) | cut_reset
+    (half, then RST) | silent (FIN, nothing sent) | drip (a byte of the body every drip_ms)."""
+
     __slots__ = ("status", "body", "headers", "content_type", "wire", "close", "drip_ms")
 
     def __init__(self, status, body, headers=(), content_type="application/json", wire="whole", close=False, drip_ms=0):
@@ -64,7 +69,7 @@ class BadHead(Exception):
 
 
 def parse_head(head):
-    """Request from the bytes before the empty line; BadHead if it is not well formed or frames its body in a way that is not served."""
+    """Request from the bytes before the empty line; BadHead if it is malformed or its body cannot be framed."""
     lines = head.split(b"\r\n")
     match = REQUEST_LINE.fullmatch(lines[0])
     if not match:
@@ -77,7 +82,13 @@ def parse_head(head):
         if not field:
             raise BadHead(400)
         name, value = field[1].decode().lower(), field[2].decode("latin-1").rstrip()
-        if name in headers and name in ("content-length", "host", "authorization", "idempotency-key", "transfer-encoding"):
+        if name in headers and name in (
+            "content-length",
+            "host",
+            "authorization",
+            "idempotency-key",
+            "transfer-encoding",
+        ):
             raise BadHead(400)
         headers[name] = value
     http11 = match[4] != b"0"
@@ -98,8 +109,8 @@ def parse_head(head):
 
 
 class Connection(asyncio.Protocol):
-    """One client. The application is an object with accept(conn) -> bool, head(request, conn) -> bool and handle(request, conn);
-    the first two say False after having ended the connection themselves; now_ms() is the time of the Date field."""
+    """One client. The application has accept(conn), which may end the connection, head(request, conn) -> bool, False
+    after having ended it, handle(request, conn), now_ms() for the Date field, and a set of connections."""
 
     def __init__(self, app):
         self.app, self.transport = app, None
@@ -174,9 +185,11 @@ class Connection(asyncio.Protocol):
             self._throttle()
 
     def _refuse(self, status):
-        """Answer what cannot be framed, then read on for a while: closing over unread bytes would be an RST that overtakes the answer."""
+        """Answer what cannot be framed, then read on: closing over unread bytes is an RST that overtakes it."""
         self.request = None
-        self._send(None, json_reply(status, {"error": {"type": "invalid_request_error", "message": "Malformed HTTP request."}}))
+        self._send(
+            None, json_reply(status, {"error": {"type": "invalid_request_error", "message": "Malformed HTTP request."}})
+        )
         self.closed = True
         self.transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
@@ -192,7 +205,7 @@ class Connection(asyncio.Protocol):
             if end < 0 or end > HEAD_BYTES_MAX:
                 raise BadHead(431)
             self.request = parse_head(bytes(self.buffer[:end]))
-            del self.buffer[:end + 4]
+            del self.buffer[: end + 4]
             if not self.app.head(self.request, self):
                 return False
             if "expect" in self.request.headers and len(self.buffer) < self.request.length:
@@ -200,8 +213,8 @@ class Connection(asyncio.Protocol):
         request = self.request
         if len(self.buffer) < request.length:
             return False
-        request.body = bytes(self.buffer[:request.length])
-        del self.buffer[:request.length]
+        request.body = bytes(self.buffer[: request.length])
+        del self.buffer[: request.length]
         self.request, self.serving = None, request
         self.app.handle(request, self)
         return True
@@ -221,14 +234,19 @@ class Connection(asyncio.Protocol):
         if reply.wire == "silent":
             return self.close()
         keep = request is not None and request.keep_alive and not reply.close and reply.wire in ("whole", "drip")
-        head = [STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d Unknown\r\n" % reply.status,
-                b"Date: ", http_date(self.app.now_ms() // 1000), b"\r\nContent-Type: ", reply.content_type.encode(),
-                b"\r\nContent-Length: %d\r\n" % len(reply.body)]
+        head = [
+            STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d Unknown\r\n" % reply.status,
+            b"Date: ",
+            http_date(self.app.now_ms() // 1000),
+            b"\r\nContent-Type: ",
+            reply.content_type.encode(),
+            b"\r\nContent-Length: %d\r\n" % len(reply.body),
+        ]
         head += [("%s: %s\r\n" % field).encode("latin-1", "replace") for field in reply.headers]
         head.append(b"Connection: keep-alive\r\n\r\n" if keep else b"Connection: close\r\n\r\n")
         body = b"" if request is not None and request.method == "HEAD" else reply.body
         if reply.wire in ("cut", "cut_reset"):
-            body = body[:len(body) // 2]
+            body = body[: len(body) // 2]
         if reply.wire == "drip":
             self.transport.write(b"".join(head))
             self.serving = request
@@ -245,7 +263,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             self.serving = None
         elif at < len(body):
-            self.transport.write(body[at:at + 1])
+            self.transport.write(body[at : at + 1])
             asyncio.get_running_loop().call_later(every_s, self._drip, body, at + 1, every_s, keep)
         else:
             self.serving = None

@@ -1,12 +1,13 @@
 """The append-only journal that makes the double's memory survive its own kill -9.
 
-LAYOUT: one JSON object a line; the first is {"t":"head","version":1}. A line is valid if and only if it ends in a newline and is one JSON
-object with a known "t" (ledger.py lists them).
+LAYOUT: one JSON object a line; the first is {"t":"head","version":1}. A line is valid if and only if it ends in a
+newline and is one JSON object with a known "t" (ledger.py lists them).
 
 HAPPY PATH: a record is written with one write(2) before the reply that depends on it; with --fsync it is also synced.
-FAILURES: a last line without a newline is the torn tail of a killed writer: nobody was answered on it, and it is cut off. Any other line
-that is not valid stops the start with its number. A second double on the same file is refused by a lock.
-"""
+FAILURES: a last line without a newline is the torn tail of a killed writer: nobody was answered on it, and it is cut
+off. Any other line that is not valid stops the start with its number. A second double on the same file is refused by
+a lock."""
+
 import fcntl
 import json
 import os
@@ -56,7 +57,7 @@ class Journal:
         data = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         try:
             while data:
-                data = data[os.write(self.fd, data):]
+                data = data[os.write(self.fd, data) :]
             if self.fsync:
                 os.fdatasync(self.fd)
         except OSError as error:

@@ -1,5 +1,6 @@
-"""The double's knobs: what is unknown or undocumented about Stripe and can be set either way. One table makes --knob, its help and
-POST /control/knobs. A value that the command line or the control port has set is kept in the journal."""
+"""The double's knobs: what is unknown or undocumented about Stripe and can be set either way. One table makes --knob,
+its help and POST /control/knobs. A value that the control port has set is kept in the journal and goes before the
+command line's."""
 
 DAY_S = 86400
 
@@ -57,5 +58,7 @@ class Knobs:
 
 def describe():
     """The table as text, for --help."""
-    return "\n".join("  %-24s %-10s %s%s" % (name, default, text, "" if allowed is None else " (%s)" % " | ".join(allowed))
-                     for name, (default, allowed, text) in TABLE.items())
+    return "\n".join(
+        "  %-24s %-10s %s%s" % (name, default, text, "" if allowed is None else " (%s)" % " | ".join(allowed))
+        for name, (default, allowed, text) in TABLE.items()
+    )

@@ -8,17 +8,19 @@ Every change is a journal record, applied by the same code live and on start. Re
   knob     {name, value}
   forget   {identifier}                               the identifier store is wiped of one, or of all (null)
   do       {at, key, print, status, body, event, identifier, dup, sent}
-           one executed POST, event and kept reply in one record, so that a crash keeps both or neither. key and print are digests of the
-           idempotency key (null: nothing kept) and of the parameters; event is null or [identifier, customer, event_name, value,
-           timestamp, lost]; dup: it was refused as a duplicate; sent is [value, digest of the body's bytes]
+           one executed POST, event and kept reply in one record, so that a crash keeps both or neither. key and print
+           are digests of the idempotency key (null: nothing kept) and of the parameters; event is null or [identifier,
+           customer, event_name, value, timestamp, lost]; dup: it was refused as a duplicate; sent is [value, digest of
+           the body's bytes]
 
-Values are int or Decimal, never float. A set meter (event_time_window hour) counts the last received event of a UTC hour of the event's
-timestamp, a delta meter all of them.
+Values are int or Decimal, never float. A set meter (event_time_window hour) counts the last received event of a UTC
+hour of the event's timestamp, a delta meter all of them.
 """
+
 import hashlib
 from decimal import Decimal, getcontext
 
-getcontext().prec = 80                      # sums of 15-digit values with 12 decimals stay exact
+getcontext().prec = 80  # sums of 15-digit values with 12 decimals stay exact
 
 HOUR_S = 3600
 
@@ -42,6 +44,7 @@ def literal(value):
 
 class Meter:
     """One meter; `mode` is set (hour window) or delta (no window)."""
+
     __slots__ = ("name", "id", "mode", "created_s", "updated_s", "status", "deactivated_s")
 
     def __init__(self, name, id_, mode, created_s):
@@ -50,16 +53,26 @@ class Meter:
 
     def as_json(self):
         """The billing.meter object."""
-        return {"id": self.id, "object": "billing.meter", "created": self.created_s,
-                "customer_mapping": {"event_payload_key": "stripe_customer_id", "type": "by_id"},
-                "default_aggregation": {"formula": "sum"}, "display_name": self.name, "event_name": self.name,
-                "event_time_window": "hour" if self.mode == "set" else None, "livemode": False, "status": self.status,
-                "status_transitions": {"deactivated_at": self.deactivated_s}, "updated": self.updated_s,
-                "value_settings": {"event_payload_key": "value"}}
+        return {
+            "id": self.id,
+            "object": "billing.meter",
+            "created": self.created_s,
+            "customer_mapping": {"event_payload_key": "stripe_customer_id", "type": "by_id"},
+            "default_aggregation": {"formula": "sum"},
+            "display_name": self.name,
+            "event_name": self.name,
+            "event_time_window": "hour" if self.mode == "set" else None,
+            "livemode": False,
+            "status": self.status,
+            "status_transitions": {"deactivated_at": self.deactivated_s},
+            "updated": self.updated_s,
+            "value_settings": {"event_payload_key": "value"},
+        }
 
 
 class Event:
     """One accepted event. `lost` ones were answered 200 and count nowhere."""
+
     __slots__ = ("seq", "identifier", "customer", "event_name", "value", "timestamp", "received_ms", "lost")
 
     def __init__(self, seq, received_ms, fields):
@@ -74,13 +87,16 @@ class Ledger:
     def __init__(self, journal, clock, knobs):
         self.journal, self.clock, self.knobs = journal, clock, knobs
         self.meters, self.deleted_customers = {}, set()
-        self.identifiers = {}               # (scope, identifier) -> received_ms of the last accepted
-        self.replies = {}                   # key digest -> (print, at_ms, status, body)
-        self.events, self.series = [], {}   # all; (customer, event_name) -> [Event]
-        self.billed = {}                    # (customer, event_name, hour) -> value
-        self.seen = {}                      # identifier -> [executed, accepted, {value text}, {body digest}]
+        self.identifiers = {}  # (scope, identifier) -> received_ms of the last accepted
+        self.replies = {}  # key digest -> (print, at_ms, status, body)
+        self.events, self.series = [], {}  # all; (customer, event_name) -> [Event]
+        self.billed = {}  # (customer, event_name, hour) -> value
+        self.seen = {}  # identifier -> [executed, accepted, {value text}, {body digest}]
         self.duplicates = self.set_decreases = self.negative_values = 0
-        apply = {name: getattr(self, "_apply_" + name) for name in ("meter", "status", "customer", "clock", "knob", "forget", "do")}
+        apply = {
+            name: getattr(self, "_apply_" + name)
+            for name in ("meter", "status", "customer", "clock", "knob", "forget", "do")
+        }
         self._apply = apply
         for line, record in journal.read():
             try:

@@ -1,11 +1,13 @@
-"""GET /v1/billing/meters/{id}/event_summaries: what Stripe admits to have counted, late and in pages (reference sections 4 and 9.9).
+"""GET /v1/billing/meters/{id}/event_summaries: what Stripe admits to have counted, late and in pages.
 
-An event is visible lag after its receipt; on a stale read the replica is a while behind. Numbers are written with exact digits.
-"""
+An event is visible lag after its receipt; on a stale read the replica is a while behind. Numbers are written with
+exact digits."""
+
 import hashlib
 import json
 
 from . import form
+from .errors import ParamError
 from .ledger import HOUR_S, literal
 
 DAY_S = 86400
@@ -16,35 +18,47 @@ def page(items, params):
     limit = form.integer(params, "limit")
     limit = 10 if limit is None else limit
     if not 1 <= limit <= 100:
-        raise form.ParamError("Invalid integer: limit must be between 1 and 100", "parameter_invalid_integer", "limit")
+        raise ParamError("Invalid integer: limit must be between 1 and 100", "parameter_invalid_integer", "limit")
     after, before = form.text(params, "starting_after"), form.text(params, "ending_before")
     if after is not None and before is not None:
-        raise form.ParamError("You may only specify one of these parameters: starting_after, ending_before.")
+        raise ParamError("You may only specify one of these parameters: starting_after, ending_before.")
     places = {item["id"]: place for place, item in enumerate(items)}
     for name, cursor in (("starting_after", after), ("ending_before", before)):
         if cursor is not None and cursor not in places:
-            raise form.ParamError("No such object", "resource_missing", name)
+            raise ParamError("No such object", "resource_missing", name)
     if before is not None:
         end = places[before]
-        return items[max(0, end - limit):end], end > limit
+        return items[max(0, end - limit) : end], end > limit
     start = places[after] + 1 if after is not None else 0
-    return items[start:start + limit], start + limit < len(items)
+    return items[start : start + limit], start + limit < len(items)
 
 
 def _range(params):
     """(customer, start_s, end_s, bucket_s or None), checked."""
-    form.allow(params, ("customer", "start_time", "end_time", "value_grouping_window", "limit", "starting_after", "ending_before", "expand"))
+    form.allow(
+        params,
+        (
+            "customer",
+            "start_time",
+            "end_time",
+            "value_grouping_window",
+            "limit",
+            "starting_after",
+            "ending_before",
+            "expand",
+        ),
+    )
     customer = form.text(params, "customer", required=True)
     start_s, end_s = form.integer(params, "start_time", required=True), form.integer(params, "end_time", required=True)
     window = form.text(params, "value_grouping_window")
     if window not in (None, "hour", "day"):
-        raise form.ParamError("Invalid value_grouping_window: must be one of hour or day", None, "value_grouping_window")
+        raise ParamError("Invalid value_grouping_window: must be one of hour or day", None, "value_grouping_window")
     align_s, unit = {None: (60, "minute"), "hour": (HOUR_S, "hour"), "day": (DAY_S, "day")}[window]
     for name, value in (("start_time", start_s), ("end_time", end_s)):
         if value < 0 or value % align_s:
-            raise form.ParamError("%s must be aligned with %s boundaries." % (name, unit), None, name)
+            raise ParamError("%s must be aligned with %s boundaries." % (name, unit), None, name)
     if end_s <= start_s:
-        raise form.ParamError("end_time must be greater than start_time.", None, "end_time")
+        raise ParamError("end_time must be greater than start_time.", None, "end_time")
     return customer, start_s, end_s, align_s if window else None
 
 
@@ -52,7 +66,7 @@ def _visible(event, knobs, now_ms):
     if knobs.summary_lag_mode == "never":
         return False
     lag_ms = knobs.summary_lag_s * 1000
-    if knobs.summary_lag_mode == "random":          # the same event has the same lag in every read
+    if knobs.summary_lag_mode == "random":  # the same event has the same lag in every read
         lag_ms = lag_ms * hashlib.blake2b(event.identifier.encode(), digest_size=1).digest()[0] // 255
     return event.received_ms + lag_ms <= now_ms
 
@@ -88,11 +102,23 @@ def answer(ledger, meter, params, knobs, now_ms, read_number):
     for bucket in sorted(values, reverse=knobs.summary_order == "newest"):
         end = bucket + bucket_s if bucket_s else end_s
         name = hashlib.blake2b(("%s %s %d %d" % (meter.id, customer, bucket, end)).encode(), digest_size=12).hexdigest()
-        items.append({"id": "mtrusg_test_" + name, "object": "billing.meter_event_summary", "aggregated_value": values[bucket], "end_time": end,
-                      "livemode": False, "meter": meter.id, "start_time": bucket})
+        items.append(
+            {
+                "id": "mtrusg_test_" + name,
+                "object": "billing.meter_event_summary",
+                "aggregated_value": values[bucket],
+                "end_time": end,
+                "livemode": False,
+                "meter": meter.id,
+                "start_time": bucket,
+            }
+        )
     items, more = page(items, params)
     return '{"object":"list","data":[%s],"has_more":%s,"url":"/v1/billing/meters/%s/event_summaries"}' % (
-        ",".join(_item(item, knobs) for item in items), "true" if more else "false", meter.id)
+        ",".join(_item(item, knobs) for item in items),
+        "true" if more else "false",
+        meter.id,
+    )
 
 
 def _item(item, knobs):
