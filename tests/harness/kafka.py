@@ -1,0 +1,224 @@
+"""A Kafka cluster in KRaft mode from the jars that deploy/local fetches: one node, or three with replication.
+
+HAPPY PATH: format each node's folder once, start the nodes, ask for metadata until every node is listed: a broker that accepts connections is
+not ready yet. Settings of tests: a small JVM, a short broker session so that a restart takes two seconds and not fourteen, no rebalance delay.
+"""
+import base64
+import os
+import socket
+import struct
+import subprocess
+import uuid
+
+from .process import HarnessError, Process, free_ports, wait_for
+
+JAVA_OPTIONS = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+DEBIAN_JAVA = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java"
+METADATA, LIST_OFFSETS = 3, 2
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor={replicas}
+min.insync.replicas={insync}
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={insync}
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+unclean.leader.election.enable=false
+log.cleaner.dedupe.buffer.size=16777216
+num.network.threads=2
+num.io.threads=2
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+"""
+
+
+def java():
+    """Debian's Java 17, or what the PATH has."""
+    return DEBIAN_JAVA if os.access(DEBIAN_JAVA, os.X_OK) else "java"
+
+
+def _text(value):
+    return struct.pack(">h", len(value)) + value.encode("ascii")
+
+
+def _read(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise OSError("closed")
+        data += piece
+    return data
+
+
+def request(port, api, version, body):
+    """One request to a broker's port, in Kafka's own protocol; the body of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        message = struct.pack(">hhi", api, version, 1) + _text("harness") + body
+        connection.sendall(struct.pack(">i", len(message)) + message)
+        return _read(connection, struct.unpack(">i", _read(connection, 4))[0])[4:]
+
+
+class _Cursor:
+    """Reads the fields of an answer one after the other."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, form):
+        """One number."""
+        (value,) = struct.unpack_from(">" + form, self.data, self.at)
+        self.at += struct.calcsize(">" + form)
+        return value
+
+    def text(self):
+        """A string or None."""
+        length = self.take("h")
+        if length < 0:
+            return None
+        self.at += length
+        return self.data[self.at - length:self.at].decode("ascii")
+
+    def many(self, read):
+        """An array."""
+        return [read() for _ in range(self.take("i"))]
+
+
+def metadata(port):
+    """(broker ports by node, {topic: {partition: leader}}) as one broker sees it."""
+    answer = _Cursor(request(port, METADATA, 1, struct.pack(">i", -1)))
+
+    def broker():
+        node, _host, node_port = answer.take("i"), answer.text(), answer.take("i")
+        answer.text()
+        return node, node_port
+
+    def partition():
+        answer.take("h")
+        number, leader = answer.take("i"), answer.take("i")
+        answer.many(lambda: answer.take("i"))
+        answer.many(lambda: answer.take("i"))
+        return number, leader
+
+    def topic():
+        answer.take("h")
+        name = answer.text()
+        answer.take("b")
+        return name, dict(answer.many(partition))
+
+    brokers = dict(answer.many(broker))
+    answer.take("i")
+    return brokers, dict(answer.many(topic))
+
+
+def end_offset(port, topic, partition):
+    """The high-water mark of a partition, asked of its leader."""
+    body = struct.pack(">i", -1) + struct.pack(">i", 1) + _text(topic) + struct.pack(">iiq", 1, partition, -1)
+    answer = _Cursor(request(port, LIST_OFFSETS, 1, body))
+    answer.take("i"), answer.text(), answer.take("i"), answer.take("i")
+    error, _, offset = answer.take("h"), answer.take("q"), answer.take("q")
+    if error:
+        raise OSError("kafka error %d" % error)
+    return offset
+
+
+class Kafka:
+    """One or three nodes. `ports` is what a later command needs to find them again."""
+
+    def __init__(self, folder, jars, settings, *, run_dir, log_dir, bound):
+        self.folder, self.jars = folder, jars
+        self.settings = settings
+        self.nodes = {}
+        for node in range(1, settings["nodes"] + 1):
+            name = "kafka" if settings["nodes"] == 1 else "kafka-%d" % node
+            self.nodes[name] = Process(name, run_dir, log_dir, bound)
+
+    @staticmethod
+    def new_settings(nodes=1):
+        """Choose ports for a new cluster."""
+        ports = free_ports(2 * nodes)
+        return {"nodes": nodes, "ports": ports[:nodes], "controller_ports": ports[nodes:],
+                "cluster": base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")}
+
+    @property
+    def brokers(self):
+        """host:port,... for clients."""
+        return ",".join("127.0.0.1:%d" % port for port in self.settings["ports"])
+
+    def _node_dir(self, name):
+        return os.path.join(self.folder, name)
+
+    def _write_properties(self, index, name):
+        settings, count = self.settings, self.settings["nodes"]
+        path = os.path.join(self._node_dir(name), "server.properties")
+        voters = ",".join("%d@127.0.0.1:%d" % (i + 1, port) for i, port in enumerate(settings["controller_ports"]))
+        with open(path, "w", encoding="ascii") as file:
+            file.write(PROPERTIES.format(node=index + 1, voters=voters, port=settings["ports"][index], insync=2 if count > 2 else 1,
+                                         controller_port=settings["controller_ports"][index], replicas=count,
+                                         data=os.path.join(self._node_dir(name), "data")))
+        return path
+
+    def _java(self, main, *arguments):
+        config = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy/kafka/log4j2.properties")
+        heap = "-Djava.io.tmpdir=" + self.folder
+        return [java(), *JAVA_OPTIONS, heap, "-Dlog4j2.configurationFile=" + os.path.normpath(config), "-cp", self.jars + "/*", main, *arguments]
+
+    def start_node(self, name):
+        """Start one node, formatting its folder when it is new; does not wait until it is ready."""
+        data = os.path.join(self._node_dir(name), "data")
+        os.makedirs(self._node_dir(name), exist_ok=True)
+        path = self._write_properties(list(self.nodes).index(name), name)
+        if not os.path.exists(os.path.join(data, "meta.properties")):
+            done = subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", self.settings["cluster"], "-c", path),
+                                  capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise HarnessError("kafka format: " + done.stderr[-500:])
+        self.nodes[name].spawn(self._java("kafka.Kafka", path))
+
+    def start(self):
+        """Start every node that does not run."""
+        for name, process in self.nodes.items():
+            if not process.alive():
+                self.start_node(name)
+
+    def listed(self):
+        """How many brokers the cluster lists, as the first living node sees it; 0 when none answers."""
+        for port, process in zip(self.settings["ports"], self.nodes.values()):
+            if process.alive():
+                try:
+                    return len(metadata(port)[0])
+                except (OSError, struct.error):
+                    return 0
+        return 0
+
+    def wait_ready(self, timeout_s=60):
+        """Wait until all living nodes are listed."""
+        wait_for("kafka to be ready", lambda: 0 < sum(p.alive() for p in self.nodes.values()) <= self.listed(), timeout_s,
+                 alive=lambda: any(p.alive() for p in self.nodes.values()), pause_s=0.1)
+
+    def end_offsets(self, topic):
+        """{partition: high-water mark}."""
+        for port, process in zip(self.settings["ports"], self.nodes.values()):
+            if process.alive():
+                brokers, topics = metadata(port)
+                return {p: end_offset(brokers[leader], topic, p) for p, leader in topics[topic].items()}
+        raise OSError("no broker runs")
+
+    def kill(self):
+        """kill -9 of every node."""
+        for process in self.nodes.values():
+            process.kill()
+
+    stop = kill  # crash-only: what it has acknowledged, the kernel has, and its clean end takes seconds

@@ -1,0 +1,246 @@
+"""Redis on this machine: one server, or a cluster of three, with an append-only file; and the small client that the harness itself uses."""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+from .process import HarnessError, Process, free_ports, wait_for
+
+CONFIG = """\
+bind 127.0.0.1
+port {port}
+dir {data}
+appendonly yes
+appendfsync {appendfsync}
+aof-load-truncated no
+save ""
+maxmemory-policy noeviction
+daemonize no
+{cluster}"""
+CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\n"
+SLOTS = 16384
+
+
+class RedisError(Exception):
+    """An error reply."""
+
+
+class Connection:
+    """One connection; commands in, decoded replies out."""
+
+    def __init__(self, port, timeout_s=5):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        self.file = self.socket.makefile("rb")
+
+    def close(self):
+        """Close it."""
+        self.file.close()
+        self.socket.close()
+
+    def send(self, *words):
+        """Queue one command."""
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+
+    def receive(self):
+        """One reply: bytes, int, list or None; an error reply is returned as RedisError inside lists and raised at the top."""
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise OSError("closed")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            raise RedisError(rest.decode("utf-8", "replace"))
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+        return None if rest == b"-1" else [self.receive() for _ in range(int(rest))]
+
+    def call(self, *words):
+        """One command, one reply."""
+        self.send(*words)
+        return self.receive()
+
+
+class Redis:
+    """One server or a cluster of three masters."""
+
+    def __init__(self, folder, settings, *, run_dir, log_dir, bound):
+        self.folder, self.settings = folder, settings
+        self.nodes = {}
+        for node in range(1, len(settings["ports"]) + 1):
+            name = "redis" if len(settings["ports"]) == 1 else "redis-%d" % node
+            self.nodes[name] = Process(name, run_dir, log_dir, bound)
+
+    @staticmethod
+    def new_settings(cluster=False, appendfsync="everysec"):
+        """Choose ports. A cluster node also needs its port + 10000, which stays below 65536 and is as good as free."""
+        return {"ports": free_ports(3 if cluster else 1), "appendfsync": appendfsync}
+
+    @property
+    def cluster(self):
+        """Whether it is a cluster."""
+        return len(self.settings["ports"]) > 1
+
+    @property
+    def address(self):
+        """host:port,... for clients."""
+        return ",".join("127.0.0.1:%d" % port for port in self.settings["ports"])
+
+    def data_dir(self, name):
+        """The folder of one node's files."""
+        return os.path.join(self.folder, name)
+
+    def _port(self, name):
+        return self.settings["ports"][list(self.nodes).index(name)]
+
+    def start_node(self, name):
+        """Start one node; it may still be loading when this returns."""
+        data = self.data_dir(name)
+        os.makedirs(data, exist_ok=True)
+        path = os.path.join(data, "redis.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(CONFIG.format(port=self._port(name), data=data, appendfsync=self.settings["appendfsync"],
+                                     cluster=CLUSTER if self.cluster else ""))
+        self._mend(data)
+        # Debian's redis-server package brings a running service with it. The same program is in redis-tools as redis-check-rdb; which of the
+        # two it is, it decides by the name it is called by.
+        server = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+        if server is None:
+            raise HarnessError("redis-server is missing")
+        self.nodes[name].spawn(["redis-server", path], executable=server)
+
+    @staticmethod
+    def _mend(data):
+        """As production does before each start: cut a torn tail back to a whole transaction. Redis 7.0 by itself cuts inside of one, and
+        executes the stump when it is started the second time."""
+        manifest = os.path.join(data, "appendonlydir", "appendonly.aof.manifest")
+        if os.path.exists(manifest):
+            done = subprocess.run(["redis-check-aof", "--fix", manifest], input="y\n", capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise HarnessError("redis-check-aof: " + done.stdout[-300:])
+
+    def start(self):
+        """Start every node that does not run."""
+        for name, process in self.nodes.items():
+            if not process.alive():
+                self.start_node(name)
+
+    def _answers(self, name, *command):
+        try:
+            connection = Connection(self._port(name), 2)
+            try:
+                return connection.call(*command)
+            finally:
+                connection.close()
+        except (OSError, RedisError):
+            return None
+
+    def wait_ready(self, timeout_s=30):
+        """Wait until every node answers, and the cluster is whole (made first, when it is new)."""
+        for name, process in self.nodes.items():
+            wait_for("%s to be ready" % name, lambda n=name: self._answers(n, "PING") == b"PONG", timeout_s, alive=process.alive)
+        if self.cluster:
+            if b"cluster_slots_assigned:0" in (self._answers("redis-1", "CLUSTER", "INFO") or b""):
+                self._make_cluster()
+            for name in self.nodes:
+                wait_for("the cluster to be whole", lambda n=name: b"cluster_state:ok" in (self._answers(n, "CLUSTER", "INFO") or b""), timeout_s)
+
+    def _make_cluster(self):
+        share = SLOTS // len(self.nodes) + 1
+        for index, name in enumerate(self.nodes):
+            self._answers(name, "CLUSTER", "ADDSLOTSRANGE", index * share, min(SLOTS, (index + 1) * share) - 1)
+            self._answers(name, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+            self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self._port(name))
+
+    def call(self, *words):
+        """One command to the server that has its key (the first word after the command), following MOVED."""
+        port = self.settings["ports"][0]
+        for _ in range(4):
+            connection = Connection(port)
+            try:
+                return connection.call(*words)
+            except RedisError as error:
+                if not str(error).startswith("MOVED "):
+                    raise
+                port = int(str(error).rpartition(":")[2])
+            finally:
+                connection.close()
+        raise RedisError("MOVED in a circle")
+
+    def keys(self, pattern):
+        """All keys of all nodes that match, by SCAN."""
+        found = []
+        for port in self.settings["ports"]:
+            connection, cursor = Connection(port), b"0"
+            while True:
+                cursor, page = connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                found.extend(page)
+                if cursor == b"0":
+                    break
+            connection.close()
+        return sorted(set(found))
+
+    def hashes(self, keys):
+        """{key: {field: value}} of many hashes, pipelined per server."""
+        result, left = {}, list(keys)
+        ports, moved = list(self.settings["ports"]), {}
+        for port in ports:
+            if not left:
+                break
+            connection, again = Connection(port), []
+            for start in range(0, len(left), 500):
+                chunk = left[start:start + 500]
+                for key in chunk:
+                    connection.send("HGETALL", key)
+                for key in chunk:
+                    try:
+                        reply = connection.receive()
+                        result[key] = dict(zip(reply[::2], reply[1::2]))
+                    except RedisError as error:
+                        if not str(error).startswith("MOVED "):
+                            raise
+                        moved[key] = error
+                        again.append(key)
+            connection.close()
+            left = again
+        if left:
+            raise RedisError("MOVED to nobody")
+        return result
+
+    def flush_all(self):
+        """Empty it."""
+        for port in self.settings["ports"]:
+            connection = Connection(port)
+            connection.call("FLUSHALL", "SYNC")
+            connection.close()
+
+    def kill(self):
+        """kill -9 of every node."""
+        for process in self.nodes.values():
+            process.kill()
+
+    stop = kill
+
+    def cut_aof_tail(self, name, count):
+        """Cut bytes off the end of a dead node's newest append-only file, as a power cut would; how many were cut."""
+        if self.nodes[name].alive():
+            raise HarnessError("%s runs" % name)
+        folder = os.path.join(self.data_dir(name), "appendonlydir")
+        parts = [part for part in os.listdir(folder) if part.endswith(".incr.aof")]
+        newest = max(parts, key=lambda part: int(part.split(".")[-3]))
+        path = os.path.join(folder, newest)
+        size = os.path.getsize(path)
+        os.truncate(path, max(0, size - count))
+        return size - os.path.getsize(path)
+
+    def freeze(self, name):
+        """SIGSTOP: it is there, and does not answer."""
+        self.nodes[name].signal(signal.SIGSTOP)
+
+    def thaw(self, name):
+        """SIGCONT."""
+        self.nodes[name].signal(signal.SIGCONT)
