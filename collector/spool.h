@@ -1,0 +1,138 @@
+/* The spool: the collector's durable log of batches and of the meter's state, in one directory.
+ *
+ * The bytes are proto/spool_format.h; the design, the failures and the invariants stand at the top of spool.c.
+ * Not thread-safe: everything is the main thread's. Blocking on the disk only.
+ *
+ * HOW TO USE IT
+ *   open     spool_open() locks, recovers and hands the meter's state to `apply`: the newest segment's snapshot (empty
+ *            for a new spool), then the state of each batch behind it, in order.
+ *   commit   seal batch number spool_last_seq() + 1, carrying spool_epoch() and spool_previous_sha256();
+ *            spool_append(batch, delta); spool_sync(); now acknowledge.
+ *   roll     when spool_wants_roll() and the meter's state is exactly that after the last appended batch:
+ *            spool_roll(snapshot). Until that succeeds nothing more can be appended: accept nothing before it did.
+ *            LIMIT from it is "the spool is full": stop reading and acking, call it again after deliveries.
+ *   ship     spool_read() any batch up to spool_durable_seq(); spool_delivered(); spool_save_cursor() once a second and
+ *            at the end.
+ * After IO the spool is dead (a failed fsync is final): every call says IO; exit and recover. */
+#ifndef COLLECTOR_SPOOL_H
+#define COLLECTOR_SPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "proto/spool_format.h"
+#include "sandglass/error.h"
+#include "sandglass/time.h"
+
+enum {
+    SPOOL_SEGMENT_BYTES_DEFAULT = 32 << 20,
+    SPOOL_SEGMENTS_MAX = 4096,
+    SPOOL_PATH_BYTES_MAX = 4096, /* of the directory and a file in it */
+};
+
+/* What the spool asks of the operating system; returns and errno as the calls of the same name, fallocate's as
+ * posix_fallocate (an error number). Tests put faults here. */
+struct spool_io {
+    ssize_t (*pwritev)(void *arg, int fd, const struct iovec *iov, int count, off_t offset);
+    ssize_t (*pread)(void *arg, int fd, void *bytes, size_t length, off_t offset);
+    int (*fdatasync)(void *arg, int fd);
+    int (*fsync)(void *arg, int fd); /* of a new file, of the directory */
+    int (*fallocate)(void *arg, int fd, off_t offset, off_t length);
+    int (*ftruncate)(void *arg, int fd, off_t length);
+    int (*rename)(void *arg, const char *from, const char *to);
+    int (*unlink)(void *arg, const char *path);
+    void *arg;
+};
+
+/* The operating system itself. */
+extern const struct spool_io spool_io_real;
+
+struct spool_options {
+    const char *directory;     /* exists; 0700 is advised */
+    const char *runner;        /* identifier; a spool of another runner is refused */
+    struct wall_ms now;        /* becomes the epoch of a new spool; > 0 */
+    uint64_t bytes_max;        /* of all segments together, reserved space included */
+    uint64_t segment_bytes;    /* a segment that has reached this wants a roll; 0: SPOOL_SEGMENT_BYTES_DEFAULT */
+    const struct spool_io *io; /* NULL: spool_io_real */
+};
+
+/* Takes the meter's state during recovery: kind SPOOL_SNAPSHOT replaces everything, SPOOL_BATCH changes it. seq is the
+ * last batch it covers. bytes live during the call. Anything but OK ends spool_open with that. */
+typedef enum sg_error spool_apply(void *arg, enum spool_record_kind kind, uint64_t seq, const uint8_t *bytes,
+                                  size_t length, struct sg_fault *f);
+
+struct spool_segment {
+    uint64_t first_seq;
+    uint64_t bytes; /* on disk; the newest: reserved */
+};
+
+/* All fields are the spool's own. Zeroed is valid for spool_close. */
+struct spool {
+    const struct spool_io *io;
+    char directory[SPOOL_PATH_BYTES_MAX];
+    struct id runner;
+    uint64_t epoch, bytes_max, segment_bytes;
+    int directory_fd, lock_fd, active_fd, cursor_fd[2];
+    bool open, dead, unsynced;
+
+    struct spool_segment *segment; /* oldest first; the last one is active */
+    size_t segment_count;
+    uint64_t segments_bytes; /* sum of their bytes */
+    uint64_t used;           /* of the active segment */
+
+    uint64_t last_seq, durable_seq, delivered_seq;
+    uint8_t previous_sha256[SPOOL_SHA256_BYTES];
+    struct spool_cursor cursor; /* as last written */
+
+    /* The reader stands before record read_seq, at read_offset of segment read_first_seq. */
+    int read_fd;
+    uint64_t read_first_seq, read_seq, read_offset;
+    uint8_t *read_buffer; /* holds one record */
+    size_t read_buffer_bytes;
+};
+
+/* Opens, creates or recovers. Errors: LOCKED (another collector has it), CORRUPT (f names file and offset), VERSION,
+ * CONFIG (another runner's; limits too small), LIMIT (no room for the first segment), IO, NOMEM, what apply said. */
+SG_MUST_USE enum sg_error spool_open(struct spool *s, const struct spool_options *o, spool_apply *apply, void *arg,
+                                     struct sg_fault *f);
+/* Releases everything; does not sync and does not save the cursor. */
+void spool_close(struct spool *s);
+
+/* Appends batch number spool_last_seq() + 1 and what it changed in the meter's state (may be empty) by one write. Not
+ * durable before spool_sync. LIMIT: a roll must come first, or the disk is full although space was reserved; nothing
+ * was stored, the same call may be made again. IO: dead. */
+SG_MUST_USE enum sg_error spool_append(struct spool *s, const uint8_t *batch, size_t batch_bytes, const uint8_t *state,
+                                       size_t state_bytes, struct sg_fault *f);
+/* Makes everything appended durable. IO: dead. */
+SG_MUST_USE enum sg_error spool_sync(struct spool *s, struct sg_fault *f);
+/* True when the active segment has reached its size: spool_append says LIMIT until spool_roll. */
+bool spool_wants_roll(const struct spool *s);
+/* Starts a new segment with this state of the meter, which covers every appended batch. Space for all that the segment
+ * may take is reserved here. LIMIT: the spool or the disk is full; nothing has changed. IO: dead. */
+SG_MUST_USE enum sg_error spool_roll(struct spool *s, const uint8_t *snapshot, size_t length, struct sg_fault *f);
+
+/* When the spool was created (ms since 1970): the epoch of its batches. */
+uint64_t spool_epoch(const struct spool *s);
+/* Number of the last appended batch; 0: none yet. */
+uint64_t spool_last_seq(const struct spool *s);
+/* Number of the last batch that is on disk. */
+uint64_t spool_durable_seq(const struct spool *s);
+/* Number of the last batch that Kafka has. */
+uint64_t spool_delivered_seq(const struct spool *s);
+/* SHA-256 of the last appended batch (zeros: none yet); 32 bytes, valid until the next append. */
+const uint8_t *spool_previous_sha256(const struct spool *s);
+/* Bytes that the spool takes on disk, reserved space included. */
+uint64_t spool_bytes(const struct spool *s);
+
+/* Gives batch seq, delivered < seq <= durable; *batch lives until the next spool_read. Reading on in order is one pread
+ * or two per batch. CORRUPT (file and offset; the collector stops), IO, NOMEM. */
+SG_MUST_USE enum sg_error spool_read(struct spool *s, uint64_t seq, const uint8_t **batch, size_t *length,
+                                     struct sg_fault *f);
+/* Kafka has every batch up to seq (delivered <= seq <= durable): segments wholly below are deleted. IO. */
+SG_MUST_USE enum sg_error spool_delivered(struct spool *s, uint64_t seq, struct sg_fault *f);
+/* Writes the cursor if it moved, and syncs it. A crash before only means that batches are sent twice. IO: dead. */
+SG_MUST_USE enum sg_error spool_save_cursor(struct spool *s, struct sg_fault *f);
+
+#endif
