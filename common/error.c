@@ -8,6 +8,15 @@
 #define TEXT(name, text) text,
 static const char *const texts[] = {"ok", SG_ERRORS(TEXT)};
 #undef TEXT
+#define NAME(name, text) #name,
+static const char *const names[] = {"OK", SG_ERRORS(NAME)};
+#undef NAME
+
+const char *sg_error_name(enum sg_error e)
+{
+    assert((unsigned)e < SG_ERROR_COUNT);
+    return names[e];
+}
 
 const char *sg_error_text(enum sg_error e)
 {

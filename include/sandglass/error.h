@@ -41,6 +41,8 @@ struct sg_fault {
 
 /* Static text of a code. */
 const char *sg_error_text(enum sg_error e);
+/* Its name as a word for logs: "NOT_FOUND". */
+const char *sg_error_name(enum sg_error e);
 /* Fills f (may be NULL) with code and sentence, cut to its size; returns code, which is not SG_OK. */
 enum sg_error sg_fail(struct sg_fault *f, enum sg_error code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
