@@ -23,28 +23,20 @@ struct line {
     bool first;
 };
 
-/* Begins an object in `buffer`. */
+/* Append pieces: `{`, a member with a number, text or truth as its value, `}` and the newline. */
 void line_open(struct line *line, char *buffer, struct line_style style);
-
-/* Appends a member whose value is a number. */
 void line_number(struct line *line, const char *name, uint64_t value);
-
-/* Appends a member whose value is a text; nothing is escaped. */
 void line_text(struct line *line, const char *name, const char *value);
-
-/* Appends a member whose value is true or false. */
 void line_truth(struct line *line, const char *name, bool value);
-
-/* Ends the object and the line; returns its bytes. */
 size_t line_close(struct line *line, const char *buffer);
 
-/* Appends n, boot_ms and type. */
+/* n, boot_ms and type. */
 void line_head(struct line *line, uint64_t n, uint64_t boot_ms, const char *type);
 
-/* Appends the member `sandbox`: "run" and 16 hex digits. */
+/* The member `sandbox`: "run" and 16 hex digits. */
 void line_sandbox(struct line *line, uint64_t sandbox);
 
-/* Appends everything of an event but the head. */
+/* Everything of an event but the head. */
 void line_body(struct line *line, const struct event *event);
 
 /* Writes the whole line of an event, newline included, to a buffer of LINE_ROOM bytes; returns its bytes. */
