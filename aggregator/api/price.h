@@ -47,6 +47,8 @@ struct price_sums {
 
 /* Parses a price book. MALFORMED names the version's position and the rule, never the text. */
 SG_MUST_USE enum sg_error price_book_parse(const char *text, size_t length, struct price_book *out, struct sg_fault *f);
+/* The same from a file. Also IO, NOT_FOUND, LIMIT. */
+SG_MUST_USE enum sg_error price_book_load(const char *path, struct price_book *out, struct sg_fault *f);
 /* Index of the version in force at t. */
 size_t price_version_at(const struct price_book *b, struct wall_ms t);
 /* Adds usage of the hour that starts at hour. */
