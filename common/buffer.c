@@ -11,6 +11,7 @@ enum { CAPACITY_MIN = 64 };
 
 void buffer_init(struct buffer *b, size_t limit)
 {
+    assert(limit < SIZE_MAX); /* the NUL */
     *b = (struct buffer){.limit = limit};
 }
 

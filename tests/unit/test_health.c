@@ -1,0 +1,136 @@
+#include <criterion/criterion.h>
+
+#include "common/health.h"
+
+enum { KAFKA, SPOOL };
+static const struct health_component components[] = {{"kafka", 5000}, {"spool", 0}};
+
+static struct boot_ms now;
+static struct health h;
+
+static struct boot_ms read_now(void *arg)
+{
+    (void)arg;
+    return now;
+}
+
+static const struct clock test_clock = {.boot = read_now};
+
+static void set_up(void)
+{
+    now.v = 1000000;
+    health_init(&h, components, 2, &test_clock);
+}
+
+static void tear_down(void)
+{
+    health_destroy(&h);
+}
+
+TestSuite(health, .init = set_up, .fini = tear_down);
+
+static bool healthy(void)
+{
+    struct health_report report;
+    health_judge(&h, &report);
+    cr_assert_eq(report.healthy, report.reason[0] == '\0');
+    return report.healthy;
+}
+
+static const char *reason(void)
+{
+    static struct health_report report;
+    health_judge(&h, &report);
+    return report.reason;
+}
+
+/* Time passes while the main thread goes on reporting the lag. */
+static void pass(uint64_t ms, uint64_t lag)
+{
+    for (uint64_t step; ms; ms -= step) {
+        step = ms < 1000 ? ms : 1000;
+        now.v += step;
+        health_set_lag(&h, lag);
+    }
+}
+
+Test(health, is_green_while_there_is_nothing_to_do)
+{
+    pass(DAY_MS, 0);
+    cr_assert(healthy());
+}
+
+Test(health, is_red_within_ten_seconds_of_lost_progress)
+{
+    pass(HOUR_MS, 0);
+    health_set_lag(&h, 5);
+    pass(HEALTH_PROGRESS_MS, 5);
+    cr_assert(healthy(), "work that came after an idle hour has its ten seconds");
+    pass(1, 5);
+    cr_assert_str_eq(reason(), "there is work and the position does not advance");
+    health_progress(&h);
+    cr_assert(healthy());
+}
+
+Test(health, stays_green_with_a_lag_that_is_worked_off)
+{
+    for (int i = 0; i < 100; i++) {
+        pass(9000, 1000);
+        health_progress(&h);
+        cr_assert(healthy());
+    }
+}
+
+Test(health, is_red_when_the_main_thread_hangs)
+{
+    health_set_lag(&h, 0);
+    now.v += HEALTH_PROGRESS_MS;
+    cr_assert(healthy());
+    now.v += 1;
+    cr_assert_str_eq(reason(), "the main thread does not respond");
+}
+
+Test(health, allows_a_fault_for_as_long_as_its_component_may)
+{
+    health_set_fault(&h, KAFKA, "no broker can be reached");
+    pass(4999, 0);
+    cr_assert(healthy());
+    health_set_fault(&h, KAFKA, "still no broker");
+    pass(1, 0);
+    cr_assert_str_eq(reason(), "kafka: still no broker", "a fault keeps its first time and its newest reason");
+    health_clear(&h, KAFKA);
+    cr_assert(healthy());
+    health_set_fault(&h, KAFKA, "again");
+    cr_assert(healthy(), "a new fault has its own time");
+}
+
+Test(health, allows_nothing_where_the_allowance_is_zero)
+{
+    health_set_fault(&h, SPOOL, "full");
+    cr_assert_str_eq(reason(), "spool: full");
+}
+
+Test(health, renders_what_the_operations_listener_tells)
+{
+    struct buffer out;
+    buffer_init(&out, 1024);
+    cr_assert(health_render(&h, &out));
+    cr_assert_str_eq(out.data, "{\"healthy\":true,\"reason\":null,\"position_age_ms\":0,\"lag\":0}");
+    buffer_reset(&out);
+    health_set_lag(&h, 7);
+    pass(3000, 7);
+    health_set_fault(&h, SPOOL, "full");
+    cr_assert_not(health_render(&h, &out));
+    cr_assert_str_eq(out.data, "{\"healthy\":false,\"reason\":\"spool: full\",\"position_age_ms\":3000,\"lag\":7}");
+    buffer_destroy(&out);
+}
+
+Test(health, tells_a_clock_that_starts_at_zero_apart_from_never)
+{
+    now.v = 0;
+    health_init(&h, components, 2, &test_clock);
+    health_set_lag(&h, 1);
+    now.v = HEALTH_PROGRESS_MS + 2;
+    health_set_lag(&h, 1);
+    cr_assert_not(healthy());
+}
