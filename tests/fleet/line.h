@@ -23,20 +23,28 @@ struct line {
     bool first;
 };
 
-/* Append pieces: `{`, a member with a number, text or truth as its value, `}` and the newline. */
+/* Begins an object in `buffer`. */
 void line_open(struct line *line, char *buffer, struct line_style style);
+
+/* Appends a member whose value is a number. */
 void line_number(struct line *line, const char *name, uint64_t value);
+
+/* Appends a member whose value is a text; nothing is escaped. */
 void line_text(struct line *line, const char *name, const char *value);
+
+/* Appends a member whose value is true or false. */
 void line_truth(struct line *line, const char *name, bool value);
+
+/* Ends the object and the line; returns its bytes. */
 size_t line_close(struct line *line, const char *buffer);
 
-/* n, boot_ms and type. */
+/* Appends n, boot_ms and type. */
 void line_head(struct line *line, uint64_t n, uint64_t boot_ms, const char *type);
 
-/* The member `sandbox`: "run" and 16 hex digits. */
+/* Appends the member `sandbox`: "run" and 16 hex digits. */
 void line_sandbox(struct line *line, uint64_t sandbox);
 
-/* Everything of an event but the head. */
+/* Appends everything of an event but the head. */
 void line_body(struct line *line, const struct event *event);
 
 /* Writes the whole line of an event, newline included, to a buffer of LINE_ROOM bytes; returns its bytes. */

@@ -110,6 +110,8 @@ struct oracle {
 /* Usage may fall between the two UTC times. Every source has room for `slots` sandboxes. Aborts when memory is out. */
 void oracle_init(struct oracle *oracle, const struct fleet_options *options, uint32_t slots, uint64_t from_ms,
                  uint64_t to_ms);
+
+/* Releases everything; safe on a zeroed struct. */
 void oracle_destroy(struct oracle *oracle);
 
 /* A boot of a source begins; what still lived of the boot before ends at its newest time, by its host. */

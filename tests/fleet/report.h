@@ -19,12 +19,16 @@ struct report {
     bool done;
 };
 
-/* Lines of one kind over all boots of a session. */
+/* Lines a session was given, over all its boots. */
 uint64_t report_written(const struct session *session);
+
+/* Those the collector answered for. */
 uint64_t report_acked(const struct session *session);
 
 /* Write a file whole, or not at all (a new one is renamed over it). False after an error message. */
 bool report_expect(const struct report *report, const char *path);
+
+/* As report_expect, for the file of progress. */
 bool report_progress(const struct report *report, const char *path);
 
 #endif

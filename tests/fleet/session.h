@@ -84,6 +84,8 @@ struct session {
 /* A session that keeps up to `window` lines (a power of two) for sending again. Aborts when memory is out. */
 void session_init(struct session *session, struct session_faults *faults, int epoll, const struct fleet_runner *runner,
                   const char *source, uint64_t window);
+
+/* Closes and releases everything; safe on a zeroed struct. */
 void session_destroy(struct session *session);
 
 /* Begins a boot: numbers start at 1 again. All lines of the boot before must be settled. */

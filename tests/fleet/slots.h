@@ -49,6 +49,8 @@ struct slots {
 
 /* Room for `capacity` sandboxes; aborts when memory is out. */
 void slots_init(struct slots *slots, uint32_t capacity);
+
+/* Releases everything; safe on a zeroed struct. */
 void slots_destroy(struct slots *slots);
 
 /* Moves a slot to another state (SLOT_FREE: it is gone). */

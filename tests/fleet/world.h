@@ -55,6 +55,8 @@ struct world {
  */
 void world_init(struct world *world, const struct fleet_options *options, uint32_t runner, uint32_t index,
                 uint32_t count, struct world_present present);
+
+/* Releases everything; safe on a zeroed struct. */
 void world_destroy(struct world *world);
 
 /* Makes the next event up to boot time `limit_ms`; `n` is the number its line will have. */

@@ -1,0 +1,103 @@
+#include "aggregator/billing/plan.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <string.h>
+
+void plan_identifier(const struct plan_question *q, const char *customer, uint64_t revision,
+                     char out[static LEDGER_IDENTIFIER_BYTES])
+{
+    char text[512], meter[FIELD_NAME_BYTES_MAX];
+    uint8_t hash[SHA256_DIGEST_LENGTH];
+    (void)field_name(q->meter->field, meter);
+    int n = snprintf(text, sizeof text, "sandglass-1\n%s\n%s\n%s\n%s\n%" PRId64 "\n%" PRIu64, q->account,
+                     bill_mode_text(q->meter->mode), meter, customer, q->hour.v / SECOND_MS, revision);
+    assert(n > 0 && (size_t)n < sizeof text);
+    SHA256((const uint8_t *)text, (size_t)n, hash);
+    memcpy(out, "sg1-", 4);
+    for (size_t i = 0; i < sizeof hash; i++) {
+        out[4 + 2 * i] = "0123456789abcdef"[hash[i] >> 4];
+        out[5 + 2 * i] = "0123456789abcdef"[hash[i] & 15];
+    }
+    out[LEDGER_IDENTIFIER_BYTES - 1] = '\0';
+}
+
+/* All parts are of [A-Za-z0-9_.-], so that nothing but the brackets needs escaping. The timestamp lies in the middle of
+ * the hour, away from every edge. */
+static void make_body(const struct plan_question *q, struct ledger_record *r)
+{
+    char meter[FIELD_NAME_BYTES_MAX];
+    (void)field_name(q->meter->field, meter);
+    int n =
+        snprintf(r->body, sizeof r->body,
+                 "event_name=%s&identifier=%s&payload%%5B%s%%5D=%s&payload%%5B%s%%5D=%" PRIu64 "&timestamp=%" PRId64,
+                 meter, r->identifier, q->meter->customer_key, r->customer.s, q->meter->value_key, r->value.v,
+                 (q->hour.v + HOUR_MS / 2) / SECOND_MS);
+    assert(n > 0 && (size_t)n < sizeof r->body);
+}
+
+static void begin_record(const struct plan_question *q, const char *customer, uint64_t revision,
+                         struct ledger_record *r)
+{
+    memset(r, 0, sizeof *r);
+    r->at = q->now;
+    r->meter = q->meter->field;
+    r->hour = q->hour;
+    r->revision = revision;
+    assert(strlen(q->team) <= ID_BYTES_MAX && strlen(customer) <= ID_BYTES_MAX);
+    memcpy(r->team.s, q->team, strlen(q->team) + 1);
+    memcpy(r->customer.s, customer, strlen(customer) + 1);
+}
+
+static enum plan_verdict hold(struct ledger_record *r, uint64_t noted, enum ledger_reason reason)
+{
+    if (noted == r->revision) return PLAN_HELD;
+    r->kind = LEDGER_NOTE;
+    r->reason = reason;
+    return PLAN_RECORD;
+}
+
+enum plan_verdict plan_revision(const struct book *b, const struct plan_question *q, struct ledger_record *out)
+{
+    static const struct book_entry nothing;
+    const struct book_entry *found = book_find(b, q->team, q->meter->field, q->hour), *e = found ? found : &nothing;
+    if (e->open) return PLAN_UNRESOLVED;
+    if (q->total.v == e->total.v) return PLAN_SETTLED;
+    if (q->total.v < e->total.v) return PLAN_LOWER;
+    const char *customer = e->revision ? book_name(b, e->customer) : q->customer;
+    if (!customer) return PLAN_PENDING;
+    begin_record(q, customer, e->revision + 1, out);
+    if (e->revision && e->mode != q->meter->mode) return hold(out, e->noted_mode, LEDGER_HELD_MODE);
+    uint64_t value = q->meter->mode == BILL_SET ? q->total.v : q->total.v - e->total.v;
+    if (value > LEDGER_VALUE_MAX || q->total.v > INT64_MAX) return hold(out, e->noted_digits, LEDGER_HELD_DIGITS);
+    out->kind = LEDGER_INTENT;
+    out->mode = q->meter->mode;
+    out->total = q->total;
+    out->value.v = value;
+    out->positions = q->positions;
+    plan_identifier(q, customer, out->revision, out->identifier);
+    make_body(q, out);
+    return PLAN_RECORD;
+}
+
+enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, struct boot_ms boot)
+{
+    int64_t age_ms = wall.v - o->at.v;
+    if (o->in_flight) return PLAN_LATER;
+    if (age_ms >= PLAN_COPY_MS) return PLAN_TOO_OLD;
+    if (age_ms < -(int64_t)PLAN_SKEW_MS_MAX) return PLAN_LATER; /* the clock was set back: its age cannot be told */
+    return boot.v >= o->not_before.v ? PLAN_SEND : PLAN_LATER;
+}
+
+uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after_ms)
+{
+    uint64_t range = PLAN_BACKOFF_MS_MAX;
+    assert(attempt >= 1);
+    if (attempt < 8 && ((uint64_t)PLAN_BACKOFF_MS_MIN << (attempt - 1)) < range)
+        range = (uint64_t)PLAN_BACKOFF_MS_MIN << (attempt - 1);
+    uint64_t wait = PLAN_BACKOFF_MS_MIN / 5 + random % range;
+    if (retry_after_ms > PLAN_RETRY_AFTER_MS_MAX) retry_after_ms = PLAN_RETRY_AFTER_MS_MAX;
+    return wait > retry_after_ms ? wait : retry_after_ms;
+}
