@@ -38,12 +38,12 @@ def _view(shared):
     return [("redis", shared.redis), ("redis_cluster", yes_no(shared.redis_cluster)), ("shards", shared.shards)]
 
 
-def collector(shared, *, runner, region, clock, ingest_socket, spool_dir, cgroup_root, ops_listen):
+def collector(shared, *, runner, region, clock, ingest_socket, spool_dir, spool_bytes_max, cgroup_root, ops_listen):
     """sandglass-collector."""
     return [
         ("runner", runner), ("region", region), ("clock", clock),
         ("ingest_socket", ingest_socket), ("ingest_socket_mode", "0600"),
-        ("spool_dir", spool_dir), ("spool_bytes_max", "2G"),
+        ("spool_dir", spool_dir), ("spool_bytes_max", spool_bytes_max),
         ("kafka_brokers", shared.kafka_brokers), ("events_topic", shared.topics["events"]),
         ("cgroup_root", cgroup_root), ("seal_interval", "200ms"), ("heartbeat_interval", "2s"),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
@@ -60,13 +60,13 @@ def aggregator(shared, *, instance, ops_listen):
     ]
 
 
-def exporter(shared, *, instance, cluster, stripe_url, stripe_key_file, ops_listen):
+def exporter(shared, *, instance, cluster, stripe_url, stripe_key_file, poll_interval, ops_listen):
     """sandglass-exporter."""
     return [
         ("instance", instance), ("cluster", cluster), ("kafka_brokers", shared.kafka_brokers),
         ("ledger_topic", shared.topics["ledger"]), ("control_topic", shared.topics["control"]),
         *_view(shared), ("stripe_url", stripe_url), ("stripe_key", "file:" + stripe_key_file), *(("meter", name) for name, _ in METERS),
-        ("hour_close_delay", "%ds" % HOUR_CLOSE_DELAY_S), ("poll_interval", "1s"), ("archive_interval", "10s"),
+        ("hour_close_delay", "%ds" % HOUR_CLOSE_DELAY_S), ("poll_interval", poll_interval), ("archive_interval", "10s"),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
     ]
 

@@ -1,0 +1,66 @@
+"""`deploy/local test`: every stage in turn, all output on the screen, a summary at the end. A stage that cannot run has failed."""
+import os
+import subprocess
+import sys
+import time
+
+from . import tools
+
+
+
+def _run(*argv, **environment):
+    print("+ " + " ".join(argv), flush=True)
+    return subprocess.run(argv, cwd=tools.ROOT, env={**os.environ, **environment}, check=False).returncode == 0
+
+
+def _build(preset):
+    """Configure and build, warnings being errors."""
+    folder = os.path.join(tools.ROOT, "build", preset)
+    return _run("cmake", "-S", tools.ROOT, "--preset", preset, "-DSANDGLASS_WERROR=ON", "--log-level=WARNING") and \
+        _run("cmake", "--build", folder, "--", "--quiet")
+
+
+def _ctest(preset):
+    return _build(preset) and _run("ctest", "--test-dir", os.path.join(tools.ROOT, "build", preset), "--output-on-failure",
+                                   "-j", str(os.cpu_count()), CTEST_OUTPUT_ON_FAILURE="1")
+
+
+def _check_source():
+    return _build("dev") and _run("cmake", "--build", os.path.join(tools.ROOT, "build/dev"), "--target", "check-source")
+
+
+def _system():
+    return _build("release") and _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "--durations=0", "tests/system",
+                                      SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
+
+
+def _demo():
+    return _build("release") and _run(tools.PYTHON, "-m", "harness", "demo", SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
+
+
+STAGES = {
+    "check-source": _check_source,
+    "unit": lambda: _ctest("dev") and _ctest("release"),
+    "sanitize": lambda: _ctest("asan-ubsan"),
+    "system": _system,
+    "demo": _demo,
+}
+
+
+def test(options):
+    """The verb: its exit code."""
+    unknown = [name for name in options.names if name not in STAGES]
+    if unknown:
+        print("deploy/local: no test of that name; there are: " + " ".join(STAGES), file=sys.stderr)
+        return 2
+    results = []
+    for name in options.names or STAGES:
+        print("\n==== %s ====" % name, flush=True)
+        began = time.monotonic()
+        results.append((name, STAGES[name](), time.monotonic() - began))
+    print("\n==== summary ====")
+    for name, good, took in results:
+        print("%-14s %-7s %6.1f s" % (name, "passed" if good else "FAILED", took))
+    failed = sum(not good for _, good, _ in results)
+    print("%d stages passed, %d failed in %.0f s" % (len(results) - failed, failed, sum(took for _, _, took in results)))
+    return 1 if failed else 0

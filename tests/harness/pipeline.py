@@ -1,0 +1,301 @@
+"""The whole pipeline on one machine, in one folder.
+
+LAYOUT of the folder
+    pipeline.json      what was chosen when it was made: runners, clock, ports
+    endpoints.json     what outside programs need (api.md); rewritten whenever a pid changes
+    etc/ log/ run/     configuration, log and pid file of every process
+    rN.sock            ingest sockets
+    spool/rN, kafka/, redis/, stripe.journal, cgroup/
+
+HAPPY PATH  create(): choose ports. start(): Kafka, Redis and the double side by side, then the topics, then our programs, each until its
+            /readyz says 200, then the operator's key. stop(): everything, in the opposite order.
+FAILURES    Whatever does not come up is a HarnessError that carries the end of its log.
+"""
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+
+from . import config, tools
+from .kafka import Kafka
+from .process import HarnessError, Process, free_ports, wait_for
+from .redis import Redis
+
+SOCKET_PATH_MAX = 107
+REGIONS = ("eu", "us")
+OPERATOR_TEAM = "operators"
+PROGRAM_FILES = {"collector": "sandglass-collector", "aggregator": "sandglass-aggregator", "exporter": "sandglass-exporter",
+                 "api": "sandglass-api"}
+
+
+def write_json(path, value):
+    """Write a JSON file, atomically."""
+    new = "%s.%d.new" % (path, os.getpid())
+    with open(new, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+    os.replace(new, path)
+
+
+def http_get(url, timeout_s=5, key=None):
+    """(status, body) of a GET; status 0 when nobody answers."""
+    request = urllib.request.Request(url, headers={"Authorization": "Bearer " + key} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+class Pipeline:
+    """A pipeline in a folder; `bound` ones die with the process that started them."""
+
+    def __init__(self, folder, bound):
+        self.folder, self.bound = os.path.abspath(folder), bound
+        with open(self.path("pipeline.json"), encoding="utf-8") as file:
+            self.made = json.load(file)
+        world = {"run_dir": self.path("run"), "log_dir": self.path("log"), "bound": bound}
+        self.kafka = Kafka(self.path("kafka"), tools.KAFKA_JARS, self.made["kafka"], **world)
+        self.redis = Redis(self.path("redis"), self.made["redis"], **world)
+        self.stripe = Process("stripe", **world)
+        self.programs = {name: Process(name, **world) for name in self.made["ops_ports"]}
+
+    @classmethod
+    def create(cls, folder, *, bound, runners=1, clock="system", kafka_nodes=1, redis_cluster=False, appendfsync="everysec", faults=None,
+               spool_bytes_max="2G", exporter_poll="500ms"):
+        """Choose everything and write it down; nothing runs yet."""
+        folder = os.path.abspath(folder)
+        names = ["collector-r%d" % (i + 1) for i in range(runners)] + ["aggregator", "exporter", "api"]
+        ports = free_ports(len(names) + 3)
+        if len(os.path.join(folder, "r%d.sock" % runners)) > SOCKET_PATH_MAX:
+            raise HarnessError("the folder's path is too long for Unix sockets (at most %d bytes)" % (SOCKET_PATH_MAX - len("/r00.sock")))
+        for sub in ("etc", "log", "run", "spool", "kafka", "redis", "cgroup"):
+            os.makedirs(os.path.join(folder, sub), exist_ok=True)
+        write_json(os.path.join(folder, "pipeline.json"), {
+            "runners": [{"name": "r%d" % (i + 1), "region": REGIONS[i % len(REGIONS)]} for i in range(runners)],
+            "clock": clock, "kafka": Kafka.new_settings(kafka_nodes), "redis": Redis.new_settings(redis_cluster, appendfsync),
+            "ops_ports": dict(zip(names, ports)), "api_port": ports[-1], "stripe_ports": ports[-3:-1], "stripe_faults": faults,
+            "spool_bytes_max": spool_bytes_max, "exporter_poll": exporter_poll, "topics": dict(config.TOPICS)})
+        return cls(folder, bound)
+
+    def path(self, *parts):
+        """A path in the folder."""
+        return os.path.join(self.folder, *parts)
+
+    # Addresses.
+
+    @property
+    def api_url(self):
+        """The API."""
+        return "http://127.0.0.1:%d" % self.made["api_port"]
+
+    @property
+    def stripe_url(self):
+        """The double's API."""
+        return "http://127.0.0.1:%d" % self.made["stripe_ports"][0]
+
+    @property
+    def stripe_admin_url(self):
+        """The double's control port."""
+        return "http://127.0.0.1:%d" % self.made["stripe_ports"][1]
+
+    def ops_url(self, name):
+        """A program's operations listener."""
+        return "http://127.0.0.1:%d" % self.made["ops_ports"][name]
+
+    def socket(self, runner):
+        """A runner's ingest socket."""
+        return self.path(runner + ".sock")
+
+    # Configuration.
+
+    def _shared(self):
+        return config.Shared(kafka_brokers=self.kafka.brokers, redis=self.redis.address, redis_cluster=self.redis.cluster,
+                             price_book=tools.PRICE_BOOK, topics=self.made["topics"])
+
+    def write_configs(self):
+        """A configuration file per program."""
+        shared = self._shared()
+        key_file = self.path("etc", "stripe.key")
+        config.write_secret(key_file, config.STRIPE_KEY)
+        ops = {name: "127.0.0.1:%d" % port for name, port in self.made["ops_ports"].items()}
+        files = {
+            "aggregator": config.aggregator(shared, instance="aggregator-1", ops_listen=ops["aggregator"]),
+            "exporter": config.exporter(shared, instance="exporter-1", cluster="local", stripe_url=self.stripe_url, stripe_key_file=key_file,
+                                        ops_listen=ops["exporter"], poll_interval=self.made["exporter_poll"]),
+            "api": config.api(shared, listen="127.0.0.1:%d" % self.made["api_port"], ops_listen=ops["api"]),
+            "cli": config.cli(shared, cluster="local", programs=[(name, self.ops_url(name)) for name in self.programs]),
+        }
+        for runner in self.made["runners"]:
+            name = "collector-" + runner["name"]
+            files[name] = config.collector(
+                shared, runner=runner["name"], region=runner["region"], clock=self.made["clock"], ingest_socket=self.socket(runner["name"]),
+                spool_dir=self.path("spool", runner["name"]), spool_bytes_max=self.made["spool_bytes_max"], cgroup_root=self.path("cgroup"),
+                ops_listen=ops[name])
+            os.makedirs(self.path("spool", runner["name"]), exist_ok=True)
+        for name, lines in files.items():
+            config.write(self.path("etc", name + ".conf"), lines)
+
+    # Processes.
+
+    def processes(self):
+        """Every process by its name, in the order of starting."""
+        return {**self.kafka.nodes, **self.redis.nodes, "stripe": self.stripe, **self.programs}
+
+    def spawn(self, name):
+        """Start one process, not waiting until it is ready; an error when it runs already."""
+        with open(self.path("run", "lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if name in self.kafka.nodes:
+                self.kafka.start_node(name)
+            elif name in self.redis.nodes:
+                self.redis.start_node(name)
+            elif name == "stripe":
+                self._spawn_stripe()
+            else:
+                file = tools.program(PROGRAM_FILES[name.partition("-")[0]])
+                self.programs[name].spawn([file, "--config", self.path("etc", name + ".conf")])
+
+    def _spawn_stripe(self):
+        listen, admin = ("127.0.0.1:%d" % port for port in self.made["stripe_ports"])
+        argv = [tools.PYTHON, tools.STRIPE_DOUBLE, "--listen", listen, "--admin-listen", admin, "--state", self.path("stripe.journal"),
+                "--no-age-limit", "--key", config.STRIPE_KEY]
+        for meter, mode in config.METERS:
+            argv += ["--meter", "%s:%s" % (meter, mode)]
+        if self.made["stripe_faults"]:
+            argv += ["--faults", self.made["stripe_faults"]]
+        self.stripe.spawn(argv)
+
+    def ready(self, name):
+        """Whether a process is ready now."""
+        if name == "stripe":
+            return http_get(self.stripe_admin_url + "/billed", 2)[0] == 200
+        return http_get(self.ops_url(name) + "/readyz", 2)[0] == 200
+
+    def wait_ready(self, name, timeout_s=60):
+        """Wait until a process is ready; its log's end is in the error when it is not."""
+        try:
+            if name in self.kafka.nodes:
+                self.kafka.wait_ready(timeout_s)
+            elif name in self.redis.nodes:
+                self.redis.wait_ready(timeout_s)
+            else:
+                wait_for("%s to be ready" % name, lambda: self.ready(name), timeout_s, alive=self.processes()[name].alive)
+        except HarnessError as error:
+            raise HarnessError("%s\n%s" % (error, self.processes()[name].log_tail())) from None
+
+    def restart(self, name, timeout_s=60):
+        """kill -9, start again, wait until it is ready."""
+        self.processes()[name].kill()
+        self.spawn(name)
+        self.wait_ready(name, timeout_s)
+
+    def start(self, report=lambda text: None):
+        """Start everything that does not run, and wait until all of it is ready."""
+        self.write_configs()
+        report("Kafka, Redis, the double of Stripe")
+        for name in [*self.kafka.nodes, *self.redis.nodes, "stripe"]:
+            if not self.processes()[name].alive():
+                self.spawn(name)
+        for name in [*self.redis.nodes, "stripe", *self.kafka.nodes]:
+            self.wait_ready(name)
+        self._create_topics()
+        report("our programs")
+        for name, process in self.programs.items():
+            if not process.alive():
+                self.spawn(name)
+        for name in self.programs:
+            self.wait_ready(name)
+        self.operator_key()
+        self.write_endpoints()
+
+    def _create_topics(self):
+        self.cli_text("topics", "create", "--partitions", str(config.PARTITIONS), "--replication", str(len(self.kafka.nodes)))
+
+    def stop(self):
+        """End everything; our own programs are asked first. True when all of those ended by themselves."""
+        for process in self.programs.values():
+            process.signal(15)
+        clean = all([process.stop() for process in self.programs.values()])
+        self.stripe.stop()
+        self.redis.stop()
+        self.kafka.stop()
+        return clean
+
+    def kill(self):
+        """kill -9 of everything."""
+        for process in reversed(self.processes().values()):
+            process.kill()
+
+    # The command line.
+
+    def cli_argv(self):
+        """How the command line is called."""
+        return [tools.program("sandglass"), "--config", self.path("etc", "cli.conf")]
+
+    def cli(self, *arguments, timeout_s=60):
+        """Run the command line: the finished process."""
+        return subprocess.run([*self.cli_argv(), *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def cli_text(self, *arguments):
+        """Its output; an exit code other than 0 is an error."""
+        done = self.cli(*arguments)
+        if done.returncode:
+            raise HarnessError("sandglass %s: exit code %d\n%s" % (" ".join(arguments[:2]), done.returncode, done.stderr[-2000:]))
+        return done.stdout
+
+    def cli_lines(self, *arguments):
+        """Its output as JSON, an object a line."""
+        return [json.loads(line) for line in self.cli_text(*arguments).splitlines()]
+
+    def new_key(self, team, role="customer"):
+        """Create an API key."""
+        return self.cli_text("key", "create", team, "--role", role).strip()
+
+    def set_account(self, team, customer):
+        """Tie a team to a Stripe customer."""
+        self.cli_text("account", "set", team, "--stripe-customer", customer)
+
+    def operator_key(self):
+        """The operator's key, created once."""
+        path = self.path("etc", "operator.key")
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            return file.read().strip()
+        key = self.new_key(OPERATOR_TEAM, "operator")
+        config.write_secret(path, key)
+        return key
+
+    def reconcile(self):
+        """What `sandglass reconcile --json` says."""
+        return json.loads(self.cli("reconcile", "--json").stdout)
+
+    # What outside programs see.
+
+    def endpoints(self):
+        """endpoints.json as api.md has it; `components` is what is not ours."""
+        def pids(processes):
+            return [{"name": name, "pid": process.pid} for name, process in processes.items() if process.alive()]
+
+        return {
+            "runners": [{**runner, "socket": self.socket(runner["name"])} for runner in self.made["runners"]],
+            "kafka": self.kafka.brokers, "topics": self.made["topics"], "redis": self.redis.address, "api": self.api_url,
+            "ops": {name: self.ops_url(name) for name in self.programs}, "operator_key": self.operator_key(), "cli": self.cli_argv(),
+            "stripe": self.stripe_url, "stripe_billed": self.stripe_admin_url + "/billed", "programs": pids(self.programs),
+            "components": pids({**self.kafka.nodes, **self.redis.nodes, "stripe": self.stripe}),
+        }
+
+    def write_endpoints(self):
+        """(Re)write endpoints.json."""
+        write_json(self.path("endpoints.json"), self.endpoints())
+
+    def billed(self):
+        """{(customer, meter, hour): value} of the double."""
+        status, body = http_get(self.stripe_admin_url + "/billed", 30)
+        if status != 200:
+            raise HarnessError("the double does not answer")
+        return {(row["customer"], row["event_name"], row["hour"]): int(row["value"]) for row in json.loads(body)}

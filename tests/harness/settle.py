@@ -1,0 +1,146 @@
+"""Whether everything that was acked has arrived: judged from Kafka's ends, the view's own positions and Stripe's books, not from what our
+programs say about themselves (except for a collector's lag: only it knows what is still in its spool).
+
+Settled is, in this order: no collector has anything left to send; the vector of every shard stands at or beyond the end of every partition
+as of then; and for every hour that is closed by its shard's watermark, the double bills what the rollups say, for every team with a customer,
+and the exporter has written down that it was so (no `due` field is left for it). Keys and texts: proto/redis.md, proto/control.md.
+"""
+import json
+import subprocess
+import time
+
+from . import config
+from .pipeline import http_get
+from .redis import RedisError
+
+HOUR_S = 3600
+GRACE_MS = 600_000
+STRIPE_VALUE_MAX = 10 ** 15 - 1
+STEADY_S = 0.4
+
+
+def health(pipeline, name):
+    """A program's health report; None when it does not answer."""
+    status, body = http_get(pipeline.ops_url(name) + "/healthz", 2)
+    try:
+        return json.loads(body) if status in (200, 503) else None
+    except ValueError:
+        return None
+
+
+def unsent(pipeline):
+    """Reasons why acked events may still be in a spool."""
+    reasons = []
+    for name in pipeline.programs:
+        if name.startswith("collector-"):
+            report = health(pipeline, name)
+            if report is None:
+                reasons.append("%s does not answer" % name)
+            elif report["lag"]:
+                reasons.append("%s has %d to send" % (name, report["lag"]))
+    return reasons
+
+
+class Shard:
+    """What one shard's vector says."""
+
+    def __init__(self, entries):
+        self.offsets, watermarks = {}, []
+        for partition, entry in entries.items():
+            words = entry.decode("ascii").split()
+            offset, heard = int(words[0]), int(words[1])
+            pairs = [tuple(map(int, word.split("@"))) for word in words[2:]]
+            self.offsets[int(partition)] = offset
+            watermarks.extend(ct for ct, last in pairs if last >= heard - GRACE_MS)
+        self.whole = len(self.offsets) == config.PARTITIONS
+        self.watermark_ms = 0 if not self.whole else min(watermarks) if watermarks else None  # None: nothing to wait for
+
+    def closed(self, hour):
+        """Whether that hour is closed in the local pipeline."""
+        limit_ms = (hour + HOUR_S + config.HOUR_CLOSE_DELAY_S) * 1000
+        return self.watermark_ms is None or self.watermark_ms >= limit_ms
+
+
+def shards(pipeline):
+    """The shards of the view, by number."""
+    keys = {number: b"sg:{s%d}:v" % number for number in range(config.SHARDS)}
+    vectors = pipeline.redis.hashes(keys.values())
+    return {number: Shard(vectors[key]) for number, key in keys.items()}
+
+
+def not_rolled_up(pipeline, ends):
+    """Reasons why something below those ends of the events topic is not in the view."""
+    reasons = []
+    for number, shard in shards(pipeline).items():
+        behind = sum(max(0, end - shard.offsets.get(partition, 0)) for partition, end in ends.items())
+        if behind:
+            reasons.append("shard %d is %d behind" % (number, behind))
+    return reasons
+
+
+def accounts(pipeline):
+    """{team: customer} as the control topic has it."""
+    done = subprocess.run(["kcat", "-C", "-b", pipeline.kafka.brokers, "-t", pipeline.made["topics"]["control"], "-o", "beginning", "-e", "-q",
+                           "-X", "isolation.level=read_committed"], capture_output=True, text=True, timeout=30, check=True)
+    facts = [json.loads(line) for line in done.stdout.splitlines()]
+    return {fact["team"]: fact["customer"] for fact in facts if fact["fact"] == "account_set"}
+
+
+def _cell(text):
+    """The sums of one cell."""
+    return {name: int(value) for name, _, value in (word.partition("=") for word in text.decode("ascii").split()[1:])}
+
+
+def hour_rollups(pipeline):
+    """{(shard, team, hour): {meter: total}} over all projects and regions, straight from the view."""
+    totals = {}
+    keys = pipeline.redis.keys("sg:{s*}:u:h:*")
+    for key, cells in pipeline.redis.hashes(keys).items():
+        _, shard, _, _, hour, team, _project, _region = key.decode("ascii").split(":")
+        sums = totals.setdefault((int(shard[2:-1]), team, int(hour)), {})
+        for cell in cells.values():
+            for meter, value in _cell(cell).items():
+                sums[meter] = sums.get(meter, 0) + value
+    return totals
+
+
+def unbilled(pipeline):
+    """Reasons why a closed hour is not, or not exactly, what Stripe would bill."""
+    reasons, customers, billed, state = [], accounts(pipeline), pipeline.billed(), shards(pipeline)
+    for (number, team, hour), sums in hour_rollups(pipeline).items():
+        if team not in customers or not state[number].closed(hour):
+            continue
+        for meter, _ in config.METERS:
+            wanted, has = sums.get(meter, 0), billed.get((customers[team], meter, hour), 0)
+            if wanted != has and wanted <= STRIPE_VALUE_MAX:
+                reasons.append("%s of hour %d: %d of %d billed" % (meter, hour, has, wanted))
+    due = pipeline.redis.hashes([b"sg:{s%d}:due" % number for number in state])
+    for number in state:
+        for field in due[b"sg:{s%d}:due" % number]:
+            team, hour, _ = field.decode("ascii").split(":")
+            if team in customers and state[number].closed(int(hour)):
+                reasons.append("hour %s is not written down as billed" % hour)
+    return reasons
+
+
+def settle(pipeline, timeout_s, report=lambda text: None):
+    """Wait until all is settled; the reasons why it is not, when time is up."""
+    deadline, reasons = time.monotonic() + timeout_s, ["nothing looked at yet"]
+    ends, steady_since = None, None
+    while True:
+        try:
+            if ends is None:
+                reasons = unsent(pipeline)
+                steady_since = None if reasons else steady_since or time.monotonic()
+                if steady_since is not None and time.monotonic() - steady_since >= STEADY_S:
+                    ends = pipeline.kafka.end_offsets(pipeline.made["topics"]["events"])
+            if ends is not None:
+                reasons = not_rolled_up(pipeline, ends) or unbilled(pipeline)
+                if not reasons:
+                    return []
+        except (OSError, RedisError, KeyError, subprocess.SubprocessError) as error:
+            reasons = ["%s: %s" % (type(error).__name__, error)]
+        report(reasons[0] if reasons else "")
+        if time.monotonic() >= deadline:
+            return reasons or ["still waiting for a steady state"]
+        time.sleep(0.1)
