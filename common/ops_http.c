@@ -172,12 +172,12 @@ enum sg_error ops_http_start(struct ops_http **out, const struct ops_http_config
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
     if (address.ss_family == AF_INET6) flags |= MHD_USE_IPv6;
     errno = 0;
-    /* the logger comes first: it is told of what goes wrong with the options behind it */
-    o->daemon =
-        MHD_start_daemon(flags, config->listen.port, NULL, NULL, on_request, o, MHD_OPTION_EXTERNAL_LOGGER, on_log,
-                         NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_LISTENING_ADDRESS_REUSE,
-                         1u, MHD_OPTION_CONNECTION_LIMIT, (unsigned)OPS_HTTP_CONNECTIONS_MAX,
-                         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)OPS_HTTP_TIMEOUT_S, MHD_OPTION_END);
+    /* no MHD_OPTION_LISTENING_ADDRESS_REUSE: 1 means SO_REUSEPORT, and two programs would share the port in silence;
+     * the logger comes first: it is told of what goes wrong with the options behind it */
+    o->daemon = MHD_start_daemon(flags, config->listen.port, NULL, NULL, on_request, o, MHD_OPTION_EXTERNAL_LOGGER,
+                                 on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)OPS_HTTP_CONNECTIONS_MAX,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)OPS_HTTP_TIMEOUT_S, MHD_OPTION_END);
     if (!o->daemon) {
         enum sg_error e = sg_fail(f, SG_ERR_IO, "operations listener: port %u: %s", config->listen.port,
                                   errno ? strerror(errno) : "could not be opened");
