@@ -3,7 +3,7 @@ programs say about themselves (except for a collector's lag: only it knows what 
 
 Settled is, in this order: no collector has anything left to send; the vector of every shard stands at or beyond the end of every partition
 as of then; and for every hour that is closed by its shard's watermark, the double bills what the rollups say, for every team with a customer,
-and the exporter has written down that it was so (no `due` field is left for it). Keys and texts: proto/redis.md, proto/control.md.
+and the exporter has written down that it was so. Keys and texts: proto/redis.md, proto/ledger.md, proto/control.md.
 """
 import json
 import subprocess
@@ -86,9 +86,9 @@ def accounts(pipeline):
     return {fact["team"]: fact["customer"] for fact in facts if fact["fact"] == "account_set"}
 
 
-def _cell(text):
-    """The sums of one cell."""
-    return {name: int(value) for name, _, value in (word.partition("=") for word in text.decode("ascii").split()[1:])}
+def _words(text):
+    """The name=value words of a cell's or a bill's text."""
+    return {name: value for name, _, value in (word.partition("=") for word in text.decode("ascii").split()[1:])}
 
 
 def hour_rollups(pipeline):
@@ -99,27 +99,40 @@ def hour_rollups(pipeline):
         _, shard, _, _, hour, team, _project, _region = key.decode("ascii").split(":")
         sums = totals.setdefault((int(shard[2:-1]), team, int(hour)), {})
         for cell in cells.values():
-            for meter, value in _cell(cell).items():
-                sums[meter] = sums.get(meter, 0) + value
+            for meter, value in _words(cell).items():
+                sums[meter] = sums.get(meter, 0) + int(value)
+    return totals
+
+
+def _books(pipeline, teams):
+    """{(shard, team, hour, meter): total} that the exporter has written down as accounted for."""
+    totals = {}
+    keys = {b"sg:{s%d}:bill:%s" % (number, team.encode("ascii")): (number, team) for number, team in teams}
+    for key, fields in pipeline.redis.hashes(keys).items():
+        for field, text in fields.items():
+            hour, _, meter = field.decode("ascii").partition(":")
+            words = _words(text)
+            if words.get("state") == "accepted":
+                totals[(*keys[key], int(hour), meter)] = int(words["total"])
     return totals
 
 
 def unbilled(pipeline):
     """Reasons why a closed hour is not, or not exactly, what Stripe would bill."""
     reasons, customers, billed, state = [], accounts(pipeline), pipeline.billed(), shards(pipeline)
-    for (number, team, hour), sums in hour_rollups(pipeline).items():
+    rollups = hour_rollups(pipeline)
+    books = _books(pipeline, {(number, team) for number, team, _ in rollups})
+    for (number, team, hour), sums in rollups.items():
         if team not in customers or not state[number].closed(hour):
             continue
         for meter, _ in config.METERS:
             wanted, has = sums.get(meter, 0), billed.get((customers[team], meter, hour), 0)
-            if wanted != has and wanted <= STRIPE_VALUE_MAX:
+            if wanted > STRIPE_VALUE_MAX:
+                continue  # held, for people to see
+            if wanted != has:
                 reasons.append("%s of hour %d: %d of %d billed" % (meter, hour, has, wanted))
-    due = pipeline.redis.hashes([b"sg:{s%d}:due" % number for number in state])
-    for number in state:
-        for field in due[b"sg:{s%d}:due" % number]:
-            team, hour, _ = field.decode("ascii").split(":")
-            if team in customers and state[number].closed(int(hour)):
-                reasons.append("hour %s is not written down as billed" % hour)
+            elif wanted and books.get((number, team, hour, meter)) != wanted:
+                reasons.append("%s of hour %d: billed, and not written down yet" % (meter, hour))
     return reasons
 
 

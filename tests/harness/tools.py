@@ -1,6 +1,8 @@
 """Where things are: the repository, the state folder, the built programs, Kafka's jars."""
 import os
 
+from .process import HarnessError
+
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 STATE = os.environ.get("SANDGLASS_STATE") or os.path.join(ROOT, ".state")
 BUILD = os.environ.get("SANDGLASS_BUILD") or os.path.join(ROOT, "build/release")
@@ -21,4 +23,7 @@ _FOLDERS = {
 
 def program(name):
     """The path of a built program."""
-    return os.path.join(BUILD, _FOLDERS[name], name)
+    path = os.path.join(BUILD, _FOLDERS[name], name)
+    if not os.access(path, os.X_OK):
+        raise HarnessError("%s is not built" % path)
+    return path
