@@ -225,14 +225,20 @@ class Redis:
 
     stop = kill
 
+    def _newest_aof(self, name):
+        folder = os.path.join(self.data_dir(name), "appendonlydir")
+        parts = [part for part in os.listdir(folder) if part.endswith(".incr.aof")]
+        return os.path.join(folder, max(parts, key=lambda part: int(part.split(".")[-3])))
+
+    def aof_bytes(self, name):
+        """Size of a node's newest append-only file."""
+        return os.path.getsize(self._newest_aof(name))
+
     def cut_aof_tail(self, name, count):
         """Cut bytes off the end of a dead node's newest append-only file, as a power cut would; how many were cut."""
         if self.nodes[name].alive():
             raise HarnessError("%s runs" % name)
-        folder = os.path.join(self.data_dir(name), "appendonlydir")
-        parts = [part for part in os.listdir(folder) if part.endswith(".incr.aof")]
-        newest = max(parts, key=lambda part: int(part.split(".")[-3]))
-        path = os.path.join(folder, newest)
+        path = self._newest_aof(name)
         size = os.path.getsize(path)
         os.truncate(path, max(0, size - count))
         return size - os.path.getsize(path)

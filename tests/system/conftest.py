@@ -1,0 +1,77 @@
+"""Fixtures of the system tests: pipelines of real programs, in folders of their own, gone afterwards."""
+import os
+import shutil
+
+import pytest
+
+from harness import proof, settle, tools
+from harness.fleet import Fleet
+from harness.pipeline import Pipeline
+
+SETTLE_S = 90
+CUSTOMERS = {"team-1": "cus_one", "team-2": "cus_two", "team-3": "cus_three"}  # team-4 has none: pending
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Remember the outcome, for the fixture that cleans up."""
+    outcome = yield
+    if call.when == "call":
+        item.passed = outcome.get_result().passed
+
+
+@pytest.fixture
+def make_pipeline(request):
+    """A function that makes, starts and returns a pipeline; all end with the test. Its folder stays when the test failed."""
+    made = []
+
+    def make(start=True, **options):
+        name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:40]
+        folder = os.path.join(tools.STATE, "system", "%s-%d-%d" % (name, os.getpid(), len(made)))
+        shutil.rmtree(folder, ignore_errors=True)
+        options.setdefault("clock", "event")
+        pipeline = Pipeline.create(folder, bound=True, **options)
+        made.append(pipeline)
+        if start:
+            pipeline.start()
+        return pipeline
+
+    yield make
+    for pipeline in made:
+        pipeline.kill()
+        if getattr(request.node, "passed", False):
+            shutil.rmtree(pipeline.folder)
+        else:
+            print("logs and data: " + pipeline.folder)
+
+
+@pytest.fixture
+def pipeline(make_pipeline):
+    """One runner, event time."""
+    return make_pipeline()
+
+
+def start_fleet(pipeline, **options):
+    """Accounts, and a fleet of four teams that runs."""
+    for team, customer in CUSTOMERS.items():
+        pipeline.set_account(team, customer)
+    fleet = Fleet(pipeline)
+    fleet.start(**{"teams": 4, "sandboxes": 200, "bad_percent": 1, **options})
+    return fleet
+
+
+def assert_settled(pipeline):
+    """Everything acked is rolled up, everything closed is billed."""
+    reasons = settle.settle(pipeline, SETTLE_S)
+    assert not reasons, reasons
+
+
+def assert_exact(pipeline, *fleets):
+    """The fleets end well, and all books agree to the unit."""
+    for fleet in fleets:
+        fleet.finish()
+    assert_settled(pipeline)
+    result = proof.prove(pipeline, [fleet.expect_file for fleet in fleets], CUSTOMERS)
+    text = proof.table(result)
+    print(text)
+    assert result.exact, text
