@@ -17,6 +17,7 @@ static inline uint64_t rng_mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
+/* The next of 2^64 numbers. */
 static inline uint64_t rng_next(struct rng *rng)
 {
     return rng_mix(rng->state += UINT64_C(0x9e3779b97f4a7c15));
