@@ -28,12 +28,13 @@
 
 enum {
     SPOOL_SEGMENT_BYTES_DEFAULT = 32 << 20,
+    SPOOL_BYTES_MIN = 64 << 20, /* two segments with the largest snapshot must fit, or a full spool never empties */
     SPOOL_SEGMENTS_MAX = 4096,
-    SPOOL_PATH_BYTES_MAX = 4096, /* of the directory and a file in it */
+    SPOOL_PATH_BYTES_MAX = 4096, /* of the directory's name */
 };
 
-/* What the spool asks of the operating system; returns and errno as the calls of the same name, fallocate's as
- * posix_fallocate (an error number). Tests put faults here. */
+/* What the spool asks of the operating system: return values and errno as those of the calls of the same name
+ * (renameat, unlinkat; fallocate returns an error number, as posix_fallocate). Tests put faults here. */
 struct spool_io {
     ssize_t (*pwritev)(void *arg, int fd, const struct iovec *iov, int count, off_t offset);
     ssize_t (*pread)(void *arg, int fd, void *bytes, size_t length, off_t offset);
@@ -41,8 +42,8 @@ struct spool_io {
     int (*fsync)(void *arg, int fd); /* of a new file, of the directory */
     int (*fallocate)(void *arg, int fd, off_t offset, off_t length);
     int (*ftruncate)(void *arg, int fd, off_t length);
-    int (*rename)(void *arg, const char *from, const char *to);
-    int (*unlink)(void *arg, const char *path);
+    int (*rename)(void *arg, int directory_fd, const char *from, const char *to);
+    int (*unlink)(void *arg, int directory_fd, const char *name);
     void *arg;
 };
 
@@ -53,8 +54,8 @@ struct spool_options {
     const char *directory;     /* exists; 0700 is advised */
     const char *runner;        /* identifier; a spool of another runner is refused */
     struct wall_ms now;        /* becomes the epoch of a new spool; > 0 */
-    uint64_t bytes_max;        /* of all segments together, reserved space included */
-    uint64_t segment_bytes;    /* a segment that has reached this wants a roll; 0: SPOOL_SEGMENT_BYTES_DEFAULT */
+    uint64_t bytes_max;        /* of all segments together, reserved space included; >= SPOOL_BYTES_MIN */
+    uint64_t segment_bytes;    /* batches after which a segment wants a roll; 0: 32 MiB, or bytes_max / 16 if less */
     const struct spool_io *io; /* NULL: spool_io_real */
 };
 
@@ -71,7 +72,7 @@ struct spool_segment {
 /* All fields are the spool's own. Zeroed is valid for spool_close. */
 struct spool {
     const struct spool_io *io;
-    char directory[SPOOL_PATH_BYTES_MAX];
+    char directory[SPOOL_PATH_BYTES_MAX]; /* for messages */
     struct id runner;
     uint64_t epoch, bytes_max, segment_bytes;
     int directory_fd, lock_fd, active_fd, cursor_fd[2];
@@ -80,17 +81,18 @@ struct spool {
     struct spool_segment *segment; /* oldest first; the last one is active */
     size_t segment_count;
     uint64_t segments_bytes; /* sum of their bytes */
-    uint64_t used;           /* of the active segment */
+    uint64_t start, used;    /* of the active segment: end of its snapshot, end of its last record */
 
     uint64_t last_seq, durable_seq, delivered_seq;
     uint8_t previous_sha256[SPOOL_SHA256_BYTES];
-    struct spool_cursor cursor; /* as last written */
+    struct spool_cursor cursor; /* as last written; generation 0: never */
 
-    /* The reader stands before record read_seq, at read_offset of segment read_first_seq. */
-    int read_fd;
-    uint64_t read_first_seq, read_seq, read_offset;
-    uint8_t *read_buffer; /* holds one record */
-    size_t read_buffer_bytes;
+    struct { /* stands before record seq, at offset of the segment that starts with first_seq */
+        int fd;
+        uint64_t first_seq, seq, offset;
+        uint8_t *buffer; /* holds one record */
+        size_t buffer_bytes;
+    } reader;
 };
 
 /* Opens, creates or recovers. Errors: LOCKED (another collector has it), CORRUPT (f names file and offset), VERSION,

@@ -41,7 +41,7 @@ enum {
     SPOOL_HEADER_BYTES = 136,
     SPOOL_RECORD_HEADER_BYTES = 40,
     SPOOL_CURSOR_BYTES = 48,
-    SPOOL_SNAPSHOT_BYTES_MAX = 64 << 20, /* state of a whole meter */
+    SPOOL_SNAPSHOT_BYTES_MAX = 16 << 20, /* state of a whole meter */
     SPOOL_DELTA_BYTES_MAX = 8 << 20,     /* what one batch changed in it */
     SPOOL_BATCH_RECORD_BYTES_MAX = SPOOL_RECORD_HEADER_BYTES + BATCH_BYTES_MAX + SPOOL_DELTA_BYTES_MAX,
     SPOOL_NAME_BYTES = 25, /* "00000000000000000001.seg" and its NUL */
