@@ -269,7 +269,7 @@ enum sg_error spool_save_cursor(struct spool *s, struct sg_fault *f)
 {
     assert(s->open);
     if (s->dead) return refuse_dead(f);
-    if (s->cursor.generation && s->cursor.delivered_seq == s->delivered_seq) return SG_OK;
+    if (spool_cursor_saved(s)) return SG_OK;
     struct spool_cursor c = {
         .generation = s->cursor.generation + 1, .epoch = s->epoch, .delivered_seq = s->delivered_seq};
     uint8_t bytes[SPOOL_CURSOR_BYTES];
@@ -308,6 +308,11 @@ uint64_t spool_delivered_seq(const struct spool *s)
 const uint8_t *spool_previous_sha256(const struct spool *s)
 {
     return s->previous_sha256;
+}
+
+bool spool_cursor_saved(const struct spool *s)
+{
+    return s->cursor.delivered_seq == s->delivered_seq;
 }
 
 uint64_t spool_bytes(const struct spool *s)

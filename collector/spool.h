@@ -125,6 +125,8 @@ uint64_t spool_durable_seq(const struct spool *s);
 uint64_t spool_delivered_seq(const struct spool *s);
 /* SHA-256 of the last appended batch (zeros: none yet); 32 bytes, valid until the next append. */
 const uint8_t *spool_previous_sha256(const struct spool *s);
+/* True when the cursor on disk is where Kafka is. */
+bool spool_cursor_saved(const struct spool *s);
 /* Bytes that the spool takes on disk, reserved space included. */
 uint64_t spool_bytes(const struct spool *s);
 
