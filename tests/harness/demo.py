@@ -13,9 +13,10 @@ from . import proof, settle, tools
 from .fleet import Fleet
 from .pipeline import Pipeline, http_get
 from .process import HarnessError
+from .redis import RedisError
 from .screen import Screen, bar
 
-TEAMS = 4
+TEAM_NAMES = ["team-%d" % number for number in range(1, 5)]
 DEFAULT_EVENTS = 1_000_000
 DOWN_S = 1.0
 FIRST_KILL, LAST_KILL = 0.12, 0.85
@@ -69,10 +70,10 @@ class View:
             return
         self.looked_at = time.monotonic()
         try:
-            rolled_up = sum(sums.get("vcpu_ms", 0) for sums in settle.hour_rollups(self.pipeline).values())
+            rolled_up = sum(sums.get("vcpu_ms", 0) for sums in settle.hour_rollups(self.pipeline, TEAM_NAMES).values())
             billed = sum(value for (_, meter, _), value in self.pipeline.billed().items() if meter == "vcpu_ms")
             self.sums = {"rolled up": rolled_up, "billed": billed}
-        except (OSError, HarnessError):
+        except (OSError, HarnessError, RedisError):
             pass
 
     def _program(self, name):
@@ -100,10 +101,10 @@ def _run(pipeline, screen, options):
     fleet, events = Fleet(pipeline), options.events
     names = [name for name in pipeline.programs if name.startswith("collector-")] + ["aggregator", "exporter", "api"]
     killer, view = Killer(pipeline, names), View(pipeline, screen, events)
-    customers = {"team-%d" % number: "cus_demo%d" % number for number in range(1, TEAMS)}
+    customers = {team: "cus_" + team.replace("-", "") for team in TEAM_NAMES[:-1]}
     for team, customer in customers.items():
         pipeline.set_account(team, customer)
-    fleet.start(events=events, sandboxes=options.sandboxes, seed=options.seed, seconds=options.seconds, teams=TEAMS, bad_percent=1)
+    fleet.start(events=events, sandboxes=options.sandboxes, seed=options.seed, seconds=options.seconds, teams=len(TEAM_NAMES), bad_percent=1)
     while fleet.running():
         progress = fleet.progress()
         killer.step(progress.get("acked", 0) / events)
@@ -127,9 +128,9 @@ def _run(pipeline, screen, options):
 
 
 def _show_api(pipeline, screen, keep):
-    key = pipeline.new_key("team-1")
+    key = pipeline.new_key(TEAM_NAMES[0])
     status, body = http_get(pipeline.api_url + "/v1/usage", 10, key)
-    screen.say("\n%s/v1/usage with team-1's key answers %d:" % (pipeline.api_url, status))
+    screen.say("\n%s/v1/usage with %s's key answers %d:" % (pipeline.api_url, TEAM_NAMES[0], status))
     screen.say(json.dumps(json.loads(body), indent=1) if status == 200 else body.decode("utf-8", "replace"))
     screen.say("\nAPI  %s\nkey  %s\ncurl -H 'Authorization: Bearer %s' %s/v1/usage" % (pipeline.api_url, key, key, pipeline.api_url))
     screen.say("deploy/local down --dir %s ends it" % pipeline.folder if keep else "(it ends now; --keep leaves it running)")

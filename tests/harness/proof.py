@@ -86,10 +86,10 @@ def _compare_windows(expected, rolled_up, lines, differences):
     return values
 
 
-def _closed_hours(pipeline):
+def _closed_hours(pipeline, teams):
     """{(team, hour)} of the rollups that are closed by their shard's watermark."""
     state = settle.shards(pipeline)
-    return {(team, hour) for number, team, hour in settle.hour_rollups(pipeline) if state[number].closed(hour)}
+    return {(team, hour) for number, team, hour in settle.hour_rollups(pipeline, teams) if state[number].closed(hour)}
 
 
 def _compare_bills(expected, customers, closed, billed, lines, differences):
@@ -126,7 +126,7 @@ def prove(pipeline, expect_files, customers):
                             sum(fields.get(meter, 0) for fields in rolled_up.values()),
                             sum(value for (_, name, _), value in billed.items() if name == meter), pending.get(meter, 0))
     values = _compare_windows(expected, rolled_up, lines, differences)
-    _compare_bills(expected, customers, _closed_hours(pipeline), billed, lines, differences)
+    _compare_bills(expected, customers, _closed_hours(pipeline, customers), billed, lines, differences)
     for row in told["meters"]:
         line = lines.get(row["meter"])
         for column in ("accepted", "rolled_up", "billed"):

@@ -20,6 +20,7 @@ daemonize no
 {cluster}"""
 CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\n"
 SLOTS = 16384
+PIPELINE_MAX = 500
 
 
 class RedisError(Exception):
@@ -156,60 +157,38 @@ class Redis:
             self._answers(name, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
             self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self._port(name))
 
-    def call(self, *words):
-        """One command to the server that has its key (the first word after the command), following MOVED."""
-        port = self.settings["ports"][0]
-        for _ in range(4):
-            connection = Connection(port)
-            try:
-                return connection.call(*words)
-            except RedisError as error:
-                if not str(error).startswith("MOVED "):
-                    raise
-                port = int(str(error).rpartition(":")[2])
-            finally:
-                connection.close()
-        raise RedisError("MOVED in a circle")
-
-    def keys(self, pattern):
-        """All keys of all nodes that match, by SCAN."""
-        found = []
+    def many(self, commands):
+        """The replies to many commands, in order, pipelined per server. The first word after a command's name is its key, which says
+        what server has it."""
+        replies, left = [None] * len(commands), list(enumerate(commands))
         for port in self.settings["ports"]:
-            connection, cursor = Connection(port), b"0"
-            while True:
-                cursor, page = connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-                found.extend(page)
-                if cursor == b"0":
-                    break
-            connection.close()
-        return sorted(set(found))
-
-    def hashes(self, keys):
-        """{key: {field: value}} of many hashes, pipelined per server."""
-        result, left = {}, list(keys)
-        ports, moved = list(self.settings["ports"]), {}
-        for port in ports:
             if not left:
                 break
-            connection, again = Connection(port), []
-            for start in range(0, len(left), 500):
-                chunk = left[start:start + 500]
-                for key in chunk:
-                    connection.send("HGETALL", key)
-                for key in chunk:
-                    try:
-                        reply = connection.receive()
-                        result[key] = dict(zip(reply[::2], reply[1::2]))
-                    except RedisError as error:
-                        if not str(error).startswith("MOVED "):
-                            raise
-                        moved[key] = error
-                        again.append(key)
-            connection.close()
-            left = again
+            connection, moved = Connection(port), []
+            try:
+                for start in range(0, len(left), PIPELINE_MAX):
+                    chunk = left[start:start + PIPELINE_MAX]
+                    for _, words in chunk:
+                        connection.send(*words)
+                    for index, words in chunk:
+                        try:
+                            replies[index] = connection.receive()
+                        except RedisError as error:
+                            if not str(error).startswith("MOVED "):
+                                raise
+                            moved.append((index, words))
+            finally:
+                connection.close()
+            left = moved
         if left:
             raise RedisError("MOVED to nobody")
-        return result
+        return replies
+
+    def hashes(self, keys):
+        """{key: {field: value}} of many hashes."""
+        keys = list(keys)
+        replies = self.many([("HGETALL", key) for key in keys])
+        return {key: dict(zip(reply[::2], reply[1::2])) for key, reply in zip(keys, replies)}
 
     def flush_all(self):
         """Empty it."""

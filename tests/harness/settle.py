@@ -91,13 +91,18 @@ def _words(text):
     return {name: value for name, _, value in (word.partition("=") for word in text.decode("ascii").split()[1:])}
 
 
-def hour_rollups(pipeline):
-    """{(shard, team, hour): {meter: total}} over all projects and regions, straight from the view."""
+def hour_rollups(pipeline, teams):
+    """{(shard, team, hour): {meter: total}} of these teams over all projects and regions, straight from the view."""
+    places = [(number, team) for number in range(config.SHARDS) for team in sorted(teams)]
+    indexes = pipeline.redis.many([("ZRANGE", "sg:{s%d}:ux:h:%s" % place, 0, -1) for place in places])
+    keys = {}
+    for (number, team), members in zip(places, indexes):
+        for member in members:
+            hour, project, region = member.decode("ascii").split(":")
+            keys["sg:{s%d}:u:h:%s:%s:%s:%s" % (number, hour, team, project, region)] = (number, team, int(hour))
     totals = {}
-    keys = pipeline.redis.keys("sg:{s*}:u:h:*")
     for key, cells in pipeline.redis.hashes(keys).items():
-        _, shard, _, _, hour, team, _project, _region = key.decode("ascii").split(":")
-        sums = totals.setdefault((int(shard[2:-1]), team, int(hour)), {})
+        sums = totals.setdefault(keys[key], {})
         for cell in cells.values():
             for meter, value in _words(cell).items():
                 sums[meter] = sums.get(meter, 0) + int(value)
@@ -120,10 +125,10 @@ def _books(pipeline, teams):
 def unbilled(pipeline):
     """Reasons why a closed hour is not, or not exactly, what Stripe would bill."""
     reasons, customers, billed, state = [], accounts(pipeline), pipeline.billed(), shards(pipeline)
-    rollups = hour_rollups(pipeline)
+    rollups = hour_rollups(pipeline, customers)
     books = _books(pipeline, {(number, team) for number, team, _ in rollups})
     for (number, team, hour), sums in rollups.items():
-        if team not in customers or not state[number].closed(hour):
+        if not state[number].closed(hour):
             continue
         for meter, _ in config.METERS:
             wanted, has = sums.get(meter, 0), billed.get((customers[team], meter, hour), 0)
