@@ -10,7 +10,7 @@ void redis_node_init(struct redis_node *n, const char *host, uint16_t port)
 {
     *n = (struct redis_node){.port = port};
     assert(strlen(host) < sizeof n->host);
-    strcpy(n->host, host);
+    memcpy(n->host, host, strlen(host) + 1);
     backoff_init(&n->backoff, REDIS_BACKOFF_BASE_MS, REDIS_BACKOFF_CAP_MS, clock_boot().v ^ port);
 }
 
