@@ -8,7 +8,7 @@
 #include "aggregator/ctl/ctl.h"
 #include "sandglass/limits.h"
 
-enum { TIMEOUT_MS = 20 * 1000, PARTITIONS_DEFAULT = 6 };
+enum { TIMEOUT_MS = 20 * 1000, PAUSE_MS = 100, PARTITIONS_DEFAULT = 6 };
 
 struct topic_plan {
     const char *name;
@@ -71,18 +71,32 @@ static enum sg_error create_one(rd_kafka_t *rk, rd_kafka_queue_t *queue, const s
     return e;
 }
 
-static enum sg_error check_one(rd_kafka_t *rk, const struct topic_plan *plan, struct sg_fault *f)
+/* The number of partitions a broker knows the topic to have; 0 when it does not know the topic. */
+static enum sg_error count_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, int *out, struct sg_fault *f)
 {
     const struct rd_kafka_metadata *metadata;
+    rd_kafka_resp_err_t e = rd_kafka_metadata(rk, 0, topic, &metadata, TIMEOUT_MS);
+    if (e)
+        return sg_fail(f, SG_ERR_UNREACHABLE, "kafka: no metadata of topic %s: %s", rd_kafka_topic_name(topic),
+                       rd_kafka_err2name(e));
+    *out = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    rd_kafka_metadata_destroy(metadata);
+    return SG_OK;
+}
+
+/* The controller answers before every broker has heard of the topic: a topic unknown so far is asked for again. */
+static enum sg_error check_one(rd_kafka_t *rk, const struct topic_plan *plan, struct sg_fault *f)
+{
+    int there = 0;
+    enum sg_error e = SG_OK;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, plan->name, NULL);
     if (!topic) return sg_fail(f, SG_ERR_NOMEM, "kafka: no topic handle");
-    rd_kafka_resp_err_t e = rd_kafka_metadata(rk, 0, topic, &metadata, TIMEOUT_MS);
+    for (int waited_ms = 0; !e && there == 0 && waited_ms < TIMEOUT_MS; waited_ms += PAUSE_MS) {
+        e = count_partitions(rk, topic, &there, f);
+        if (!e && there == 0) rd_kafka_poll(rk, PAUSE_MS);
+    }
     rd_kafka_topic_destroy(topic);
-    if (e)
-        return sg_fail(f, SG_ERR_UNREACHABLE, "kafka: no metadata of topic %s: %s", plan->name, rd_kafka_err2name(e));
-    int there = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-    rd_kafka_metadata_destroy(metadata);
-    if (there == plan->partitions) return SG_OK;
+    if (e || there == plan->partitions) return e;
     return sg_fail(f, SG_ERR_MISMATCH, "kafka: topic %s has %d partitions, not %d: their number is fixed at creation",
                    plan->name, there, plan->partitions);
 }
