@@ -220,6 +220,8 @@ static void take_error(struct shipper *s, rd_kafka_event_t *event)
         e = rd_kafka_fatal_error(s->producer->rk, why, sizeof why);
         s->doubt = true;
     }
+    /* one connection of several, and nobody waits for it */
+    if (e == RD_KAFKA_RESP_ERR__TRANSPORT && spool_delivered_seq(s->spool) == spool_durable_seq(s->spool)) return;
     s->fault = rd_kafka_err2str(e);
 }
 

@@ -136,11 +136,10 @@ static enum sg_error find_end(struct spool *s, int fd, const char *name, uint64_
         size_t n = size - at < sizeof chunk ? (size_t)(size - at) : sizeof chunk;
         enum sg_error e = spool_pread_exact(s->io, fd, name, chunk, n, at, f);
         if (e) return e;
-        for (size_t i = n; i > 0; i--) {
-            if (!chunk[i - 1]) continue;
-            *end = at + i;
-            break;
-        }
+        size_t last = n;
+        if (!chunk[0] && !memcmp(chunk, chunk + 1, n - 1)) last = 0; /* mostly zeros: at memcmp's speed */
+        while (last && !chunk[last - 1]) last--;
+        if (last) *end = at + last;
         at += n;
     }
     return SG_OK;

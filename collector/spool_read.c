@@ -54,6 +54,7 @@ enum sg_error spool_load_record(struct spool *s, int fd, const char *name, uint6
     e = spool_reserve_buffer(s, body_bytes, f);
     if (e) return e;
     e = spool_pread_exact(s->io, fd, name, s->reader.buffer, body_bytes, offset + sizeof header, f);
+    if (e == SG_ERR_CORRUPT) return sg_fail(f, e, "%s offset %" PRIu64 ": the file ends inside a record", name, offset);
     if (e) return e;
     if (!spool_record_check(out, s->epoch, header, s->reader.buffer))
         return sg_fail(f, SG_ERR_CORRUPT, "%s offset %" PRIu64 ": a record's checksum is wrong", name, offset);

@@ -1,124 +1,10 @@
 /* The spool against the disk and against its faults: what was synced is there again, what was torn is cut, what is
  * damaged stops, what is full refuses first. */
-#include <criterion/criterion.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "tests/unit/spool_fixture.h"
 
-#include "collector/spool.h"
 #include "proto/batch.h"
 
-enum { STATE_BYTES_MAX = 1 << 20, EPOCH = 1700000000 };
-
-/* The meter of these tests: its state is the last number it was told, as text, and all that was applied. */
-struct meter {
-    uint64_t covered;
-    unsigned snapshots, deltas;
-    char last[64];
-};
-
-static enum sg_error apply(void *arg, enum spool_record_kind kind, uint64_t seq, const uint8_t *bytes, size_t length,
-                           struct sg_fault *f)
-{
-    (void)f;
-    struct meter *m = arg;
-    cr_assert_lt(length, sizeof m->last);
-    if (length) memcpy(m->last, bytes, length);
-    m->last[length] = '\0';
-    m->covered = seq;
-    if (kind == SPOOL_SNAPSHOT) m->snapshots++;
-    if (kind == SPOOL_BATCH) m->deltas++;
-    return SG_OK;
-}
-
-static char directory[64];
-
-static void make_directory(void)
-{
-    snprintf(directory, sizeof directory, "/tmp/sandglass-spool-XXXXXX");
-    cr_assert(mkdtemp(directory));
-}
-
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *at)
-{
-    (void)status, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void remove_directory(void)
-{
-    cr_assert_eq(nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
-}
-
 TestSuite(spool, .init = make_directory, .fini = remove_directory);
-
-static struct spool_options options(void)
-{
-    return (struct spool_options){
-        .directory = directory, .runner = "r-1", .now = {EPOCH}, .bytes_max = 128 << 20, .segment_bytes = 1000};
-}
-
-static void must_open(struct spool *s, const struct spool_options *o, struct meter *m)
-{
-    struct sg_fault f = {0};
-    *m = (struct meter){0};
-    enum sg_error e = spool_open(s, o, apply, m, &f);
-    cr_assert_eq(e, SG_OK, "%s", f.text);
-}
-
-/* Batch seq of these tests: its bytes can be told from its number. */
-static size_t batch_of(uint64_t seq, uint8_t out[static 512])
-{
-    size_t length = 20 + seq * 37 % 400;
-    for (size_t i = 0; i < length; i++) out[i] = (uint8_t)(seq * 131 + i * 7);
-    return length;
-}
-
-static enum sg_error append(struct spool *s, struct sg_fault *f)
-{
-    uint8_t batch[512];
-    char state[64];
-    uint64_t seq = spool_last_seq(s) + 1;
-    size_t length = batch_of(seq, batch);
-    int n = snprintf(state, sizeof state, "after %llu", (unsigned long long)seq);
-    return spool_append(s, batch, length, (uint8_t *)state, (size_t)n, f);
-}
-
-static enum sg_error roll(struct spool *s, struct sg_fault *f)
-{
-    char state[64];
-    int n = snprintf(state, sizeof state, "after %llu", (unsigned long long)spool_last_seq(s));
-    return spool_roll(s, (uint8_t *)state, (size_t)n, f);
-}
-
-static void commit(struct spool *s, unsigned count)
-{
-    struct sg_fault f = {0};
-    for (; count; count--) {
-        if (spool_wants_roll(s)) cr_assert_eq(roll(s, &f), SG_OK, "%s", f.text);
-        cr_assert_eq(append(s, &f), SG_OK, "%s", f.text);
-        cr_assert_eq(spool_sync(s, &f), SG_OK, "%s", f.text);
-    }
-}
-
-static void expect_batches(struct spool *s, uint64_t first, uint64_t last)
-{
-    struct sg_fault f = {0};
-    for (uint64_t seq = first; seq <= last; seq++) {
-        uint8_t want[512];
-        const uint8_t *got;
-        size_t length, want_length = batch_of(seq, want);
-        cr_assert_eq(spool_read(s, seq, &got, &length, &f), SG_OK, "%s", f.text);
-        cr_assert_eq(length, want_length);
-        cr_assert_arr_eq(got, want, length);
-    }
-}
 
 Test(spool, a_new_spool_is_empty_and_takes_its_epoch_from_the_time)
 {
@@ -235,5 +121,57 @@ Test(spool, another_runners_spool_is_refused)
     must_open(&s, &o, &m);
     spool_close(&s);
     o.runner = "r-2";
+    cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CONFIG);
+}
+
+Test(spool, a_full_spool_refuses_before_anything_is_accepted_and_empties)
+{
+    struct spool s;
+    struct meter m;
+    struct spool_options o = options();
+    o.bytes_max = 64 << 20;
+    struct sg_fault f = {0};
+    must_open(&s, &o, &m);
+    uint8_t *batch = calloc(1, BATCH_BYTES_MAX);
+    enum sg_error e = SG_OK;
+    unsigned rolls = 0;
+    while (!e) {
+        if (spool_wants_roll(&s)) {
+            e = roll(&s, &f);
+            rolls++;
+            continue;
+        }
+        cr_assert_eq(spool_append(&s, batch, BATCH_BYTES_MAX, NULL, 0, &f), SG_OK);
+        cr_assert_eq(spool_sync(&s, &f), SG_OK);
+    }
+    cr_assert_eq(e, SG_ERR_LIMIT);
+    cr_assert(strstr(f.text, "full"));
+    cr_assert_gt(rolls, 20);
+    uint64_t last = spool_last_seq(&s);
+    cr_assert_leq(spool_bytes(&s), o.bytes_max);
+    cr_assert_eq(spool_append(&s, batch, 1, NULL, 0, &f), SG_ERR_LIMIT);
+    cr_assert_eq(spool_last_seq(&s), last);
+    spool_close(&s);
+
+    must_open(&s, &o, &m);
+    cr_assert_eq(spool_last_seq(&s), last);
+    cr_assert_eq(roll(&s, &f), SG_ERR_LIMIT);
+    cr_assert_eq(spool_delivered(&s, 20, &f), SG_OK);
+    cr_assert_eq(roll(&s, &f), SG_OK, "%s", f.text);
+    cr_assert_eq(spool_append(&s, batch, BATCH_BYTES_MAX, NULL, 0, &f), SG_OK);
+    spool_close(&s);
+    free(batch);
+}
+
+Test(spool, limits_in_which_it_could_not_empty_are_refused)
+{
+    struct spool s;
+    struct meter m;
+    struct spool_options o = options();
+    struct sg_fault f = {0};
+    o.bytes_max = 1 << 20;
+    cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CONFIG);
+    o.bytes_max = 128 << 20;
+    o.segment_bytes = 64 << 20;
     cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CONFIG);
 }
