@@ -114,13 +114,14 @@ class Pipeline:
 
     # Configuration.
 
-    def _shared(self):
+    def shared(self):
+        """What the configuration files have in common."""
         return config.Shared(kafka_brokers=self.kafka.brokers, redis=self.redis.address, redis_cluster=self.redis.cluster,
                              price_book=tools.PRICE_BOOK, topics=self.made["topics"])
 
     def write_configs(self):
         """A configuration file per program."""
-        shared = self._shared()
+        shared = self.shared()
         key_file = self.path("etc", "stripe.key")
         config.write_secret(key_file, config.STRIPE_KEY)
         ops = {name: "127.0.0.1:%d" % port for name, port in self.made["ops_ports"].items()}
@@ -272,7 +273,10 @@ class Pipeline:
 
     def reconcile(self):
         """What `sandglass reconcile --json` says."""
-        return json.loads(self.cli("reconcile", "--json").stdout)
+        done = self.cli("reconcile", "--json")
+        if done.returncode > 1:
+            raise HarnessError("sandglass reconcile: exit code %d\n%s" % (done.returncode, done.stderr[-2000:]))
+        return json.loads(done.stdout)
 
     # What outside programs see.
 
