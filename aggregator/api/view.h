@@ -69,14 +69,64 @@ enum view_runs { VIEW_RUNS_ENDED, VIEW_RUNS_ACTIVE };
 SG_MUST_USE enum sg_error view_runs(struct view *v, const char *team, enum view_runs which, struct page page,
                                     view_each_run *each, void *arg, struct sg_fault *f);
 
-/* A gap that the marks tell of, or a runner that is silent (open: to is 0). */
+/* A gap that the log tells of, or a runner that is silent (then `to` is 0: it goes on). */
 struct view_gap {
     struct id runner, region;
     struct wall_ms from, to;
 };
-/* Calls each for every known gap; kind and numbers are for the log and `sandglass status`. */
+/* Takes a gap; anything but OK ends the reading. */
 typedef enum sg_error view_each_gap(void *arg, const struct view_gap *gap);
-/* As above. */
+/* Calls each for every known gap, over all partitions. */
 SG_MUST_USE enum sg_error view_gaps(struct view *v, view_each_gap *each, void *arg, struct sg_fault *f);
+
+/* What the runners said of themselves, by the collector's own sums: all epochs, all partitions. */
+struct view_accepted {
+    struct amount vcpu_ms, mem_mib_ms, disk_mib_ms, running_ms, events, refused;
+};
+/* Sums the marks. OVERFLOW. */
+SG_MUST_USE enum sg_error view_accepted(struct view *v, struct view_accepted *out, struct sg_fault *f);
+
+/* A runner's newest capacity and the peaks of the last hour; no team, no sandbox. */
+struct view_capacity {
+    struct id runner, region;
+    struct wall_ms at;
+    uint64_t vcpus_total, mem_mib_total, disk_mib_total, warm;
+    uint64_t vcpus_allocated, mem_mib_allocated, disk_mib_allocated, sandboxes_running;
+    uint64_t peak_vcpus, peak_mem_mib, peak_disk_mib, peak_sandboxes; /* of the hour of `at` and the one before */
+};
+/* Takes a runner's capacity; anything but OK ends the reading. */
+typedef enum sg_error view_each_capacity(void *arg, const struct view_capacity *capacity);
+/* Calls each once per runner. */
+SG_MUST_USE enum sg_error view_capacities(struct view *v, view_each_capacity *each, void *arg, struct sg_fault *f);
+
+/* One revision that was pushed (proto/ledger.md). */
+struct view_revision {
+    struct wall_ms hour;
+    uint64_t revision;
+    struct amount value, total;
+    struct id customer;
+    char meter[FIELD_NAME_BYTES_MAX], kind[16], state[16], identifier[128];
+};
+/* Takes a revision and where a list would go on behind it; SG_ERR_LIMIT ends the reading, which is OK then. */
+typedef enum sg_error view_each_revision(void *arg, const struct view_revision *revision, struct page behind);
+/* Calls each for the team's revisions of hours before `to`, newest hour first, from page on. */
+SG_MUST_USE enum sg_error view_revisions(struct view *v, const char *team, struct wall_ms to, struct page page,
+                                         view_each_revision *each, void *arg, struct sg_fault *f);
+/* One account of an hour: what is accounted for, and the state of its newest revision. */
+struct view_account {
+    struct wall_ms hour;
+    char meter[FIELD_NAME_BYTES_MAX], state[16];
+    struct amount total;
+};
+/* Takes an account; anything but OK ends the reading. */
+typedef enum sg_error view_each_account(void *arg, const struct view_account *account);
+/* Calls each for the team's accounts, in no order. */
+SG_MUST_USE enum sg_error view_accounts(struct view *v, const char *team, view_each_account *each, void *arg,
+                                        struct sg_fault *f);
+/* Takes a team that has rollups in a shard; anything but OK ends the reading. */
+typedef enum sg_error view_each_team(void *arg, const char *team);
+/* Calls each once per team of the shard, in no order. */
+SG_MUST_USE enum sg_error view_teams(struct view *v, uint32_t shard, view_each_team *each, void *arg,
+                                     struct sg_fault *f);
 
 #endif

@@ -23,3 +23,12 @@ const char view_script_runs[] =
     "  out[#out + 1] = redis.call('HGETALL', ARGV[1] .. found[i])\n"
     "end\n"
     "return out\n";
+
+/* KEYS: led:<team>, ledr:<team>. ARGV: highest hour, offset, count. Gives, newest hour first: the member, its row. */
+const char view_script_revisions[] =
+    "local out = {}\n"
+    "for _, m in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], '-inf', 'LIMIT', ARGV[2], ARGV[3])) do\n"
+    "  out[#out + 1] = m\n"
+    "  out[#out + 1] = redis.call('HGET', KEYS[2], m) or ''\n"
+    "end\n"
+    "return out\n";

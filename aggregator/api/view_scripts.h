@@ -6,5 +6,7 @@
 extern const char view_script_rollups[];
 /* Runs of a team, newest first. */
 extern const char view_script_runs[];
+/* Ledger rows of a team, newest hour first. */
+extern const char view_script_revisions[];
 
 #endif

@@ -34,6 +34,7 @@ struct book_open {
     char body[LEDGER_BODY_BYTES];
     bool noted[LEDGER_REASONS]; /* in the ledger already */
     /* this process */
+    bool fresh; /* its intent was committed by this process: nobody can have sent a copy before */
     bool in_flight;
     uint32_t attempts;         /* begun by this process */
     uint32_t generation;       /* of the Idempotency-Key */

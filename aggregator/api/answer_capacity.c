@@ -1,0 +1,120 @@
+/* GET /v1/capacity: what runners have and what is allocated, per runner and per region. No team, no sandbox (domain.md,
+ * section 5). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "aggregator/api/answer.h"
+#include "common/json_out.h"
+
+enum { RUNNERS_MAX = 100 * 1000 };
+
+struct capacities {
+    const struct question *q;
+    struct view_capacity *runner;
+    size_t count, capacity;
+};
+
+static enum sg_error take_runner(void *arg, const struct view_capacity *c)
+{
+    struct capacities *l = arg;
+    if (l->q->params.given & PARAM_BIT(PARAM_REGION) && strcmp(l->q->params.region.s, c->region.s) != 0) return SG_OK;
+    if (l->count == RUNNERS_MAX) return SG_ERR_LIMIT;
+    if (l->count == l->capacity) {
+        size_t capacity = l->capacity ? l->capacity * 2 : 64;
+        void *grown = realloc(l->runner, capacity * sizeof *l->runner);
+        if (!grown) return SG_ERR_NOMEM;
+        l->runner = grown;
+        l->capacity = capacity;
+    }
+    l->runner[l->count++] = *c;
+    return SG_OK;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct view_capacity *x = a, *y = b;
+    int by_region = strcmp(x->region.s, y->region.s);
+    return by_region ? by_region : strcmp(x->runner.s, y->runner.s);
+}
+
+static void write_resource(struct json_out *j, const char *total_name, uint64_t total, const char *allocated_name,
+                           uint64_t allocated, const char *free_name)
+{
+    json_out_u64(j, total_name, total);
+    json_out_u64(j, allocated_name, allocated);
+    json_out_u64(j, free_name, total > allocated ? total - allocated : 0);
+}
+
+static void write_one(struct json_out *j, const struct view_capacity *c)
+{
+    json_out_object_begin(j, NULL);
+    if (c->runner.s[0]) json_out_string(j, "runner", c->runner.s);
+    json_out_string(j, "region", c->region.s);
+    write_resource(j, "vcpus_total", c->vcpus_total, "vcpus_allocated", c->vcpus_allocated, "vcpus_free");
+    write_resource(j, "mem_mib_total", c->mem_mib_total, "mem_mib_allocated", c->mem_mib_allocated, "mem_mib_free");
+    write_resource(j, "disk_mib_total", c->disk_mib_total, "disk_mib_allocated", c->disk_mib_allocated,
+                   "disk_mib_free");
+    json_out_u64(j, "warm", c->warm);
+    json_out_u64(j, "sandboxes_running", c->sandboxes_running);
+    json_out_time(j, "as_of", c->at);
+    json_out_object_begin(j, "peak_1h");
+    json_out_u64(j, "vcpus_allocated", c->peak_vcpus);
+    json_out_u64(j, "mem_mib_allocated", c->peak_mem_mib);
+    json_out_u64(j, "disk_mib_allocated", c->peak_disk_mib);
+    json_out_u64(j, "sandboxes_running", c->peak_sandboxes);
+    json_out_object_end(j);
+    json_out_object_end(j);
+}
+
+/* A region is the sum of its runners, as old as the oldest of them; its peak is the sum of theirs, so never too low. */
+static void region_add(struct view_capacity *sum, const struct view_capacity *c)
+{
+    sum->region = c->region;
+    if (sum->at.v == 0 || c->at.v < sum->at.v) sum->at = c->at;
+    sum->vcpus_total += c->vcpus_total;
+    sum->mem_mib_total += c->mem_mib_total;
+    sum->disk_mib_total += c->disk_mib_total;
+    sum->warm += c->warm;
+    sum->vcpus_allocated += c->vcpus_allocated;
+    sum->mem_mib_allocated += c->mem_mib_allocated;
+    sum->disk_mib_allocated += c->disk_mib_allocated;
+    sum->sandboxes_running += c->sandboxes_running;
+    sum->peak_vcpus += c->peak_vcpus;
+    sum->peak_mem_mib += c->peak_mem_mib;
+    sum->peak_disk_mib += c->peak_disk_mib;
+    sum->peak_sandboxes += c->peak_sandboxes;
+}
+
+static void write_all(const struct capacities *l, struct json_out *j)
+{
+    json_out_array_begin(j, "runners");
+    for (size_t i = 0; i < l->count; i++) write_one(j, &l->runner[i]);
+    json_out_array_end(j);
+    json_out_array_begin(j, "regions");
+    for (size_t i = 0; i < l->count;) {
+        struct view_capacity sum = {0};
+        const char *region = l->runner[i].region.s;
+        for (; i < l->count && strcmp(l->runner[i].region.s, region) == 0; i++) region_add(&sum, &l->runner[i]);
+        write_one(j, &sum);
+    }
+    json_out_array_end(j);
+}
+
+enum sg_error answer_capacity(const struct question *q, struct answer *a, struct sg_fault *f)
+{
+    struct capacities l = {.q = q};
+    struct json_out j;
+    enum sg_error e = view_refresh(q->view, 0, f);
+    if (!e) e = view_capacities(q->view, take_runner, &l, f);
+    if (!e) {
+        if (l.count) qsort(l.runner, l.count, sizeof *l.runner, compare);
+        json_out_init(&j, &a->body);
+        json_out_object_begin(&j, NULL);
+        write_all(&l, &j);
+        json_out_object_end(&j);
+        e = json_out_finish(&j);
+        if (e) (void)sg_fail(f, e, "the answer is too large");
+    }
+    free(l.runner);
+    return e;
+}

@@ -1,0 +1,463 @@
+#include "aggregator/billing/exporter.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/service.h"
+
+enum {
+    FAULT_ALLOWANCE_MS = 5 * SECOND_MS, /* a blip is no fault; red within 10 s */
+    CONTROL_CHECK_MS = 3 * SECOND_MS,
+    CONTROL_CHECK_TIMEOUT_MS = 1 * SECOND_MS,
+    BUSY_WAIT_MS = 50,
+    IDLE_WAIT_MS = 200,
+    FAREWELL_MS = 3 * SECOND_MS, /* for answers under way when asked to stop */
+};
+
+#define COMPONENT(id, name) {name, FAULT_ALLOWANCE_MS},
+static const struct health_component components[] = {EXPORTER_COMPONENTS(COMPONENT)};
+#undef COMPONENT
+static const struct counter_spec counter_specs[] = {EXPORTER_COUNTERS(COUNTERS_SPEC)};
+
+/* ---- while a call blocks ---- */
+
+static bool on_wait(void *arg)
+{
+    struct exporter *x = arg;
+    struct sg_fault f;
+    service_alive();
+    if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
+    return loop_stopping(&x->loop);
+}
+
+/* ---- making ---- */
+
+static enum sg_error take_meters(struct exporter *x, struct sg_fault *f)
+{
+    const struct config_list *names = &x->config->meters;
+    if (names->count == 0 || names->count > METERS_MAX)
+        return sg_fail(f, SG_ERR_CONFIG, "meter: 1 to %d are needed", METERS_MAX);
+    for (size_t i = 0; i < names->count; i++) {
+        struct meter_slot slot = {.found = false};
+        if (!field_parse(names->item[i], strlen(names->item[i]), &slot.meter.field))
+            return sg_fail(f, SG_ERR_CONFIG, "meter: one of them is no field of a rollup");
+        for (size_t k = 0; k < i; k++)
+            if (x->meter[k].meter.field == slot.meter.field)
+                return sg_fail(f, SG_ERR_CONFIG, "meter: one of them stands there twice");
+        x->meter[i] = slot;
+    }
+    x->meter_count = names->count;
+    return SG_OK;
+}
+
+/* `kafka_property = NAME VALUE`, split in place. */
+static enum sg_error take_properties(struct exporter *x, struct sg_fault *f)
+{
+    const struct config_list *list = &x->config->kafka_properties;
+    for (size_t i = 0; i < list->count; i++) {
+        char *space = strchr(list->item[i], ' ');
+        if (!space || i == EXPORTER_PROPERTIES_MAX)
+            return sg_fail(f, SG_ERR_CONFIG, "kafka_property: NAME VALUE is needed");
+        *space = '\0';
+        x->kafka[2 * i] = list->item[i];
+        x->kafka[2 * i + 1] = space + 1;
+    }
+    return SG_OK;
+}
+
+static enum sg_error make_shards(struct exporter *x, struct sg_fault *f)
+{
+    struct wall_ms seed = clock_wall();
+    x->shard_count = (size_t)x->config->shards;
+    x->shard = calloc(x->shard_count, sizeof *x->shard);
+    x->due = calloc(VIEW_DUE_MAX, sizeof *x->due);
+    x->hours = calloc(VIEW_HOURS_MAX, sizeof *x->hours);
+    x->rows = calloc(1, sizeof *x->rows);
+    x->record = calloc(EXPORTER_RESULTS_MAX + 1, sizeof *x->record);
+    if (!x->shard || !x->due || !x->hours || !x->rows || !x->record) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    for (size_t i = 0; i < x->shard_count; i++) {
+        struct shard *s = &x->shard[i];
+        s->index = (uint32_t)i;
+        s->result = calloc(EXPORTER_RESULTS_MAX, sizeof *s->result);
+        if (!s->result) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+        backoff_init(&s->doubt_backoff, 500, 10 * SECOND_MS, (uint64_t)seed.v + i);
+        backoff_init(&s->fenced_backoff, 4 * SECOND_MS, 10 * MINUTE_MS, (uint64_t)seed.v * 31 + i);
+    }
+    backoff_init(&x->pause_backoff, 2 * SECOND_MS, 60 * SECOND_MS, (uint64_t)seed.v + 997);
+    x->random = (uint64_t)seed.v | 1;
+    return SG_OK;
+}
+
+static enum sg_error make_clients(struct exporter *x, struct sg_fault *f)
+{
+    const struct exporter_config *c = x->config;
+    const struct redis_store_config redis = {.address = c->redis,
+                                             .cluster = c->redis_cluster,
+                                             .shards = (uint32_t)c->shards,
+                                             .user = c->redis_user,
+                                             .password = c->redis_password};
+    const struct stripe_config stripe = {.url = c->stripe_url,
+                                         .key = c->stripe_key,
+                                         .version = c->stripe_version,
+                                         .ca_file = c->stripe_ca_file,
+                                         .proxy = c->stripe_proxy,
+                                         .concurrency = (uint32_t)c->stripe_concurrency};
+    const struct txlog_config control = {
+        .brokers = c->kafka_brokers, .topic = c->control_topic, .client_id = c->instance, .kafka = x->kafka};
+    enum sg_error e = redis_store_new(&x->store, &redis, f);
+    if (e == SG_OK) e = stripe_client_open(&x->stripe, &stripe, f);
+    if (e == SG_OK) e = txlog_reader_open(&x->control, &control, 0, f);
+    return e;
+}
+
+enum sg_error exporter_init(struct exporter *x, const struct exporter_config *config, struct sg_fault *f)
+{
+    memset(x, 0, sizeof *x);
+    x->config = config;
+    x->waiter = (struct txlog_waiter){on_wait, x};
+    counters_init(&x->counters, counter_specs, EXPORTER_COUNTER_COUNT);
+    health_init(&x->health, components, EXPORTER_COMPONENT_COUNT, NULL);
+    enum sg_error e = loop_init(&x->loop, NULL, f);
+    if (e == SG_OK) e = take_meters(x, f);
+    if (e == SG_OK) e = take_properties(x, f);
+    if (e == SG_OK) e = make_shards(x, f);
+    if (e == SG_OK) e = make_clients(x, f);
+    return e;
+}
+
+void exporter_destroy(struct exporter *x)
+{
+    stripe_client_close(x->stripe);
+    txlog_reader_destroy(x->control);
+    control_view_destroy(&x->facts);
+    for (size_t i = 0; x->shard && i < x->shard_count; i++) {
+        txlog_destroy(x->shard[i].log);
+        book_destroy(&x->shard[i].book);
+        free(x->shard[i].result);
+    }
+    redis_store_free(x->store);
+    free(x->shard);
+    free(x->due);
+    free(x->hours);
+    free(x->rows);
+    free(x->record);
+    loop_destroy(&x->loop);
+    health_destroy(&x->health);
+}
+
+/* ---- what must be known before anything is planned ---- */
+
+static enum sg_error on_fact(void *arg, const struct txlog_record *record, struct sg_fault *f)
+{
+    struct exporter *x = arg;
+    return control_view_fold(&x->facts, record->bytes, record->length, f);
+}
+
+static void follow_control(struct exporter *x, struct boot_ms now)
+{
+    struct sg_fault f = {0};
+    uint64_t lag = 0;
+    enum sg_error e = x->facts.broken ? SG_OK : txlog_reader_poll(x->control, 0, 1000, on_fact, x, &f);
+    if (x->facts.broken) {
+        if (e != SG_OK) log_fault(LOG_ERROR, "control_broken", &f);
+        health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic's chain is broken");
+        return;
+    }
+    if (now.v < x->control_check_at.v) return;
+    x->control_check_at.v = now.v + (x->facts_known ? CONTROL_CHECK_MS : BUSY_WAIT_MS);
+    e = txlog_reader_lag(x->control, CONTROL_CHECK_TIMEOUT_MS, &lag, &f);
+    if (e != SG_OK) {
+        log_fault(LOG_WARN, "kafka_unreachable", &f);
+        health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic cannot be read");
+        return;
+    }
+    health_clear(&x->health, EXPORTER_CONTROL);
+    if (lag == 0 && !x->facts_known) log_event(LOG_INFO, "control_read", "accounts=%zu", x->facts.account_count);
+    x->facts_known |= lag == 0;
+}
+
+/* CONFIG: the meters are not what we can write to. */
+static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct sg_fault *f)
+{
+    if (x->meters_known || now.v < x->meters_at.v) return SG_OK;
+    for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
+    enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, f);
+    if (e == SG_OK) {
+        backoff_reset(&x->pause_backoff);
+        health_clear(&x->health, EXPORTER_STRIPE);
+        x->meters_known = true;
+        for (size_t i = 0; i < x->meter_count; i++) {
+            char name[FIELD_NAME_BYTES_MAX];
+            (void)field_name(x->meter[i].meter.field, name);
+            log_event(LOG_INFO, "meter", "name=%s mode=%s", name, bill_mode_text(x->meter[i].meter.mode));
+        }
+        return SG_OK;
+    }
+    log_fault(LOG_WARN, "meters_not_known", f);
+    health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters");
+    x->meters_at.v = now.v + backoff_next(&x->pause_backoff);
+    return e == SG_ERR_CONFIG ? e : SG_OK;
+}
+
+/* ---- attempts ---- */
+
+static uint32_t next_random(struct exporter *x)
+{
+    x->random ^= x->random << 13;
+    x->random ^= x->random >> 7;
+    x->random ^= x->random << 17;
+    return (uint32_t)(x->random >> 32);
+}
+
+/* Stripe takes one request at a time for a (customer, meter). */
+static bool is_busy(const struct exporter *x, const char *customer, enum field meter)
+{
+    for (size_t i = 0; i < STRIPE_CONCURRENCY_MAX; i++) {
+        const struct attempt *a = &x->attempt[i];
+        if (a->used && a->meter == meter && strcmp(a->customer.s, customer) == 0) return true;
+    }
+    return false;
+}
+
+static void add_result(struct shard *s, const struct book_open *o, const struct ledger_record *r)
+{
+    const struct book_entry *e = &s->book.entry[o->entry];
+    struct ledger_record *out = &s->result[s->result_count++];
+    assert(s->result_count <= EXPORTER_RESULTS_MAX);
+    *out = *r;
+    out->at = clock_wall();
+    out->meter = (enum field)e->meter;
+    out->hour = e->hour;
+    out->revision = o->revision;
+    snprintf(out->team.s, sizeof out->team.s, "%s", book_name(&s->book, e->team));
+    snprintf(out->customer.s, sizeof out->customer.s, "%s", book_name(&s->book, e->customer));
+}
+
+/* Says it in the ledger, once per revision and reason. */
+static void add_note(struct shard *s, struct book_open *o, enum ledger_reason reason, uint32_t status)
+{
+    if (o->noted[reason]) return;
+    o->noted[reason] = true;
+    add_result(s, o, &(struct ledger_record){.kind = LEDGER_NOTE, .reason = reason, .status = status});
+}
+
+/* False: no more can be begun now. */
+static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open *o, struct boot_ms now)
+{
+    const struct book_entry *e = &s->book.entry[o->entry];
+    const char *customer = book_name(&s->book, e->customer);
+    struct attempt *a = x->attempt;
+    if (is_busy(x, customer, (enum field)e->meter)) return true;
+    while (a->used) a++;
+    *a = (struct attempt){.shard = s->index,
+                          .incarnation = s->incarnation,
+                          .meter = (enum field)e->meter,
+                          .hour = e->hour,
+                          .revision = o->revision};
+    snprintf(a->team.s, sizeof a->team.s, "%s", book_name(&s->book, e->team));
+    snprintf(a->customer.s, sizeof a->customer.s, "%s", customer);
+    memcpy(a->identifier, o->identifier, sizeof a->identifier);
+    struct stripe_post post = {.identifier = a->identifier,
+                               .body = o->body,
+                               .generation = o->generation,
+                               .deadline = {now.v + PLAN_ATTEMPT_MS},
+                               .arg = a};
+    if (stripe_client_post(x->stripe, &post) != SG_OK) return false;
+    a->used = true;
+    o->in_flight = true;
+    o->attempts++;
+    return true;
+}
+
+static void send_of_shard(struct exporter *x, struct shard *s)
+{
+    struct book_open *next;
+    for (struct book_open *o = s->book.open_first; o && stripe_client_free(x->stripe) > 0; o = next) {
+        next = o->next;
+        if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
+        struct boot_ms now = loop_now(&x->loop);
+        enum plan_attempt p = plan_attempt(o, clock_wall(), now);
+        if (p == PLAN_TOO_OLD) add_note(s, o, LEDGER_HELD_AGE, 0);
+        if (p == PLAN_SEND && !begin_attempt(x, s, o, now)) return;
+    }
+}
+
+static void send_all(struct exporter *x, struct boot_ms now)
+{
+    if (!x->meters_known || now.v < x->paused_until.v) return;
+    x->send_first = (x->send_first + 1) % x->shard_count;
+    for (size_t i = 0; i < x->shard_count; i++) {
+        struct shard *s = &x->shard[(x->send_first + i) % x->shard_count];
+        if (s->log) send_of_shard(x, s);
+    }
+}
+
+/* ---- answers ---- */
+
+/* The open revision that an attempt was for; NULL when the book was closed since. */
+static struct book_open *revision_of(const struct exporter *x, const struct attempt *a)
+{
+    const struct shard *s = &x->shard[a->shard];
+    if (!s->log || s->incarnation != a->incarnation) return NULL;
+    const struct book_entry *e = book_find(&s->book, a->team.s, a->meter, a->hour);
+    assert(e && e->open && e->open->revision == a->revision);
+    return e->open;
+}
+
+static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
+{
+    bool bad = r->answer == ANSWER_NOT_SENT || r->answer == ANSWER_AMBIGUOUS || r->answer == ANSWER_AMBIGUOUS_NEXT ||
+               r->answer == ANSWER_DENIED;
+    if (bad)
+        health_set_fault(&x->health, EXPORTER_STRIPE,
+                         r->answer == ANSWER_DENIED ? "Stripe does not accept the key" : "Stripe does not answer");
+    else
+        health_clear(&x->health, EXPORTER_STRIPE);
+    if (r->answer == ANSWER_DENIED)
+        x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
+    else if (!bad)
+        backoff_reset(&x->pause_backoff);
+    if (!r->dated) return;
+    if (r->skew_ms > PLAN_SKEW_MS_MAX || r->skew_ms < -(int64_t)PLAN_SKEW_MS_MAX) {
+        log_event(LOG_ERROR, "clock_skew", "skew_ms=%" PRId64, r->skew_ms);
+        health_set_fault(&x->health, EXPORTER_CLOCK, "our clock and Stripe's differ by more than 300 s");
+        x->paused_until.v = now.v + 60 * SECOND_MS;
+    } else {
+        health_clear(&x->health, EXPORTER_CLOCK);
+    }
+}
+
+static void settle_revision(struct exporter *x, struct shard *s, struct book_open *o, const struct stripe_reply *r,
+                            struct boot_ms now)
+{
+    bool closed = r->answer == ANSWER_ACCEPTED || r->answer == ANSWER_DUPLICATE;
+    if (closed) {
+        struct ledger_record outcome = {.kind = LEDGER_OUTCOME,
+                                        .result = r->answer == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE,
+                                        .status = r->status};
+        memcpy(outcome.request_id, r->request_id, sizeof outcome.request_id);
+        add_result(s, o, &outcome); /* stays in flight until it is committed, or the shard is closed */
+        if (r->answer == ANSWER_DUPLICATE && o->fresh && o->attempts == 1) {
+            counters_add(&x->counters, COUNT_FOREIGN, 1);
+            log_event(LOG_WARN, "first_attempt_is_duplicate", "shard=%u", s->index);
+        }
+        return;
+    }
+    o->in_flight = false;
+    if (r->answer == ANSWER_AMBIGUOUS_NEXT) o->generation++;
+    if (r->answer == ANSWER_REFUSED) add_note(s, o, r->reason, r->status);
+    uint32_t pace = r->answer == ANSWER_REFUSED && o->attempts < 6 ? 6 : o->attempts;
+    o->not_before.v = now.v + plan_backoff_ms(pace, next_random(x), r->retry_after_ms);
+}
+
+static void on_answer(void *arg, const struct stripe_reply *r)
+{
+    struct exporter *x = arg;
+    struct attempt *a = r->arg;
+    struct boot_ms now = loop_now(&x->loop);
+    struct book_open *o = revision_of(x, a);
+    a->used = false;
+    counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
+    judge_stripe(x, r, now);
+    if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
+        log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
+                  a->shard);
+    if (o) settle_revision(x, &x->shard[a->shard], o, r, now);
+}
+
+/* ---- turns ---- */
+
+static void commit_results(struct exporter *x, struct shard *s)
+{
+    struct sg_fault f = {0};
+    size_t count = s->result_count;
+    s->result_count = 0;
+    if (shard_commit(x, s, s->result, count, &f) == SG_OK && count) health_clear(&x->health, EXPORTER_KAFKA);
+}
+
+static void tend_shard(struct exporter *x, struct shard *s)
+{
+    struct boot_ms now = loop_now(&x->loop);
+    struct sg_fault f = {0};
+    if (!s->log && now.v >= s->open_at.v) {
+        shard_open(x, s);
+        if (s->log) health_clear(&x->health, EXPORTER_KAFKA);
+    }
+    if (!s->log) return;
+    commit_results(x, s);
+    if (!s->log || !x->meters_known || !x->facts_known || loop_now(&x->loop).v < s->next_cycle.v) return;
+    if (shard_cycle(x, s, &f) == SG_OK) {
+        health_clear(&x->health, EXPORTER_REDIS);
+    } else if (s->log) {
+        health_set_fault(&x->health, EXPORTER_REDIS, "the view cannot be read or written");
+        log_fault(LOG_WARN, "cycle_failed", &f);
+        s->next_cycle.v = loop_now(&x->loop).v + x->config->poll_interval_ms;
+    }
+}
+
+/* Shows where we stand. What waits for people is no lag: it has gauges of its own. */
+static void show(struct exporter *x)
+{
+    struct shard_tally sum = {0};
+    uint64_t open = 0, stuck = 0, closed = 0;
+    for (size_t i = 0; i < x->shard_count; i++) {
+        const struct shard *s = &x->shard[i];
+        closed += s->log == NULL;
+        sum.waiting += s->tally.waiting;
+        sum.pending += s->tally.pending;
+        sum.held += s->tally.held;
+        open += s->book.open_count;
+        for (const struct book_open *o = s->book.open_first; o; o = o->next)
+            stuck += s->book.entry[o->entry].state != BOOK_OPEN;
+    }
+    counters_set(&x->counters, COUNT_OPEN, open);
+    counters_set(&x->counters, COUNT_STUCK, stuck);
+    counters_set(&x->counters, COUNT_WAITING, sum.waiting);
+    counters_set(&x->counters, COUNT_PENDING, sum.pending);
+    counters_set(&x->counters, COUNT_HELD, sum.held);
+    counters_set(&x->counters, COUNT_SHARDS, x->shard_count - closed);
+    health_set_lag(&x->health, open - stuck + closed);
+    bool known = x->meters_known && x->facts_known && closed == 0;
+    if (known && !health_ready(&x->health)) service_ready();
+    if (known) health_set_ready(&x->health, true);
+}
+
+static uint32_t wait_ms(const struct exporter *x)
+{
+    bool busy = stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency;
+    for (size_t i = 0; i < x->shard_count; i++) busy |= x->shard[i].result_count > 0 || x->shard[i].book.open_first;
+    return busy ? BUSY_WAIT_MS : IDLE_WAIT_MS;
+}
+
+static void say_farewell(struct exporter *x)
+{
+    struct boot_ms until = {loop_now(&x->loop).v + FAREWELL_MS};
+    while (stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency && loop_now(&x->loop).v < until.v)
+        stripe_client_turn(x->stripe, BUSY_WAIT_MS, -1, on_answer, x);
+    for (size_t i = 0; i < x->shard_count; i++)
+        if (x->shard[i].log) commit_results(x, &x->shard[i]);
+}
+
+enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
+{
+    enum sg_error e = SG_OK;
+    while (e == SG_OK && !on_wait(x)) {
+        struct boot_ms now = loop_now(&x->loop);
+        follow_control(x, now);
+        e = learn_meters(x, now, f);
+        for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
+            tend_shard(x, &x->shard[i]);
+            show(x);
+        }
+        send_all(x, loop_now(&x->loop));
+        stripe_client_turn(x->stripe, wait_ms(x), x->loop.epoll_fd, on_answer, x);
+        log_flush(false);
+    }
+    service_stopping();
+    if (e == SG_OK) say_farewell(x);
+    return e;
+}

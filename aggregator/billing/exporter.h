@@ -1,0 +1,158 @@
+/* sandglass-exporter: brings the closed hours of the view to Stripe, through the ledger (design.md, section 6).
+ *
+ * A TURN (exporter.c)   control facts -> per shard: outcomes committed, then a cycle when it is due (shard.c) ->
+ * attempts begun for open revisions -> the network for a while. A CYCLE (shard.c)     hours that changed and are closed
+ * -> snapshot -> plan -> intents of all of them in one transaction -> fields of `due` removed whose hours are accounted
+ * for. FAILURES              Kafka: any doubt about a commit closes the shard's log and book, and the shard is opened
+ * anew, which is start-up. Fenced: likewise, after a wait that doubles each time (two exporters must not fence each
+ * other in a circle). Redis: the cycle is tried again; billing cells that could not be written are rewritten from the
+ * ledger. Stripe: attempts wait and repeat; 401 and 403 pause all. INVARIANTS            a request is begun only for a
+ * revision whose intent this process read from the ledger or committed itself; a revision is closed only by a committed
+ * outcome; answers to attempts of an earlier incarnation of a shard's book are dropped (its copies are harmless). One
+ * thread, beside librdkafka's and the operations listener's. */
+#ifndef BILLING_EXPORTER_H
+#define BILLING_EXPORTER_H
+
+#include "aggregator/billing/stripe_client.h"
+#include "aggregator/billing/view.h"
+#include "aggregator/store/control_view.h"
+#include "aggregator/store/txlog.h"
+#include "common/backoff.h"
+#include "common/config.h"
+#include "common/counters.h"
+#include "common/health.h"
+#include "common/loop.h"
+
+enum { EXPORTER_RESULTS_MAX = 1024, EXPORTER_INTENTS_MAX = 1000, EXPORTER_PROPERTIES_MAX = 64 };
+
+/* As in the configuration file. */
+struct exporter_config {
+    char *instance, *cluster, *kafka_brokers, *ledger_topic, *control_topic, *redis, *redis_user, *redis_password;
+    char *stripe_url, *stripe_key, *stripe_account, *stripe_version, *stripe_ca_file, *stripe_proxy;
+    struct config_list meters, kafka_properties;
+    bool redis_cluster;
+    int64_t shards, stripe_concurrency;
+    uint64_t hour_close_delay_ms, poll_interval_ms, archive_interval_ms, runner_grace_ms;
+    struct config_listen ops_listen;
+    int log_level;
+};
+/* Static. */
+extern const struct config_table exporter_config_table;
+
+#define EXPORTER_COUNTERS(X)                                                                                           \
+    X(INTENTS, COUNTER, "sandglass_exporter_intents_total", NULL, "revisions whose intent was committed")              \
+    X(ACCEPTED, COUNTER, "sandglass_exporter_answers_total", "answer=\"accepted\"", "attempts by what came of them")   \
+    X(DUPLICATE, COUNTER, "sandglass_exporter_answers_total", "answer=\"duplicate\"", "attempts by what came of them") \
+    X(NOT_SENT, COUNTER, "sandglass_exporter_answers_total", "answer=\"not_sent\"", "attempts by what came of them")   \
+    X(AMBIGUOUS, COUNTER, "sandglass_exporter_answers_total", "answer=\"ambiguous\"", "attempts by what came of them") \
+    X(AMBIGUOUS_NEXT, COUNTER, "sandglass_exporter_answers_total", "answer=\"ambiguous_next\"",                        \
+      "attempts by what came of them")                                                                                 \
+    X(THROTTLED, COUNTER, "sandglass_exporter_answers_total", "answer=\"throttled\"", "attempts by what came of them") \
+    X(REFUSED, COUNTER, "sandglass_exporter_answers_total", "answer=\"refused\"", "attempts by what came of them")     \
+    X(DENIED, COUNTER, "sandglass_exporter_answers_total", "answer=\"denied\"", "attempts by what came of them")       \
+    X(FOREIGN, COUNTER, "sandglass_exporter_first_duplicates_total", NULL,                                             \
+      "first attempts that Stripe called duplicates: a foreign writer, or a connection that broke")                    \
+    X(LOWER, COUNTER, "sandglass_exporter_lower_totals_total", NULL,                                                   \
+      "times an hour's total was below what is accounted for")                                                         \
+    X(NOTES, COUNTER, "sandglass_exporter_notes_total", NULL, "refusals and holds written to the ledger")              \
+    X(REOPENED, COUNTER, "sandglass_exporter_shards_opened_total", NULL, "times a shard of the ledger was opened")     \
+    X(FENCED, COUNTER, "sandglass_exporter_fenced_total", NULL, "times another exporter took a shard over")            \
+    X(OPEN, GAUGE, "sandglass_exporter_open_revisions", NULL, "revisions without an outcome")                          \
+    X(STUCK, GAUGE, "sandglass_exporter_stuck_revisions", NULL, "of these, refused or held: a person must look")       \
+    X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
+    X(PENDING, GAUGE, "sandglass_exporter_hours_pending", NULL, "closed hours of teams without a customer")            \
+    X(HELD, GAUGE, "sandglass_exporter_hours_held", NULL, "closed hours whose total cannot be sent")                   \
+    X(SHARDS, GAUGE, "sandglass_exporter_shards", NULL, "shards of the ledger that are open")
+enum exporter_counter { EXPORTER_COUNTERS(COUNTERS_ENUM) EXPORTER_COUNTER_COUNT };
+
+#define EXPORTER_COMPONENTS(X)                                                                                         \
+    X(KAFKA, "kafka") X(REDIS, "redis") X(STRIPE, "stripe") X(CONTROL, "control") X(CLOCK, "clock")
+#define EXPORTER_ENUM_COMPONENT(id, name) EXPORTER_##id,
+enum exporter_component { EXPORTER_COMPONENTS(EXPORTER_ENUM_COMPONENT) EXPORTER_COMPONENT_COUNT };
+
+/* Hours of one round through `due`. */
+struct shard_tally {
+    uint64_t waiting, pending, held;
+};
+
+/* One shard of the ledger. */
+struct shard {
+    uint32_t index;
+    struct txlog *log;    /* NULL: closed; then the book is empty */
+    uint64_t incarnation; /* of the book */
+    struct book book;
+    struct boot_ms open_at, opened_at; /* not before; when it was */
+    struct backoff doubt_backoff, fenced_backoff;
+    bool view_synced; /* every billing cell below view_at is in Redis */
+    uint64_t view_at;
+    struct view_cursor due;
+    struct boot_ms next_cycle;
+    struct shard_tally round, tally; /* of the round under way; of the last whole one */
+    struct ledger_record *result;    /* outcomes and notes to be committed; EXPORTER_RESULTS_MAX */
+    size_t result_count;
+};
+
+/* A request in flight. */
+struct attempt {
+    bool used;
+    uint32_t shard;
+    uint64_t incarnation;
+    struct id team, customer;
+    enum field meter;
+    struct wall_ms hour;
+    uint64_t revision;
+    char identifier[LEDGER_IDENTIFIER_BYTES];
+};
+
+/* Everything. Zeroed is valid for exporter_destroy. */
+struct exporter {
+    const struct exporter_config *config;
+    struct loop loop;
+    struct counters counters;
+    struct health health;
+    struct redis_store *store;
+    struct stripe_client *stripe;
+    struct meter_slot meter[METERS_MAX];
+    size_t meter_count;
+    bool meters_known;
+    struct boot_ms meters_at; /* ask again then */
+    struct txlog_reader *control;
+    struct control_view facts;
+    bool facts_known;
+    struct boot_ms control_check_at;
+    struct shard *shard;
+    size_t shard_count;
+    struct attempt attempt[STRIPE_CONCURRENCY_MAX];
+    struct boot_ms paused_until; /* no attempt before */
+    struct backoff pause_backoff;
+    size_t send_first; /* shard whose revisions are looked at first */
+    uint64_t random;
+    const char *kafka[2 * EXPORTER_PROPERTIES_MAX + 1];
+    struct txlog_waiter waiter;
+    /* room that would be too much for the stack */
+    struct view_due *due;
+    struct view_hour *hours;
+    struct view_rows *rows;
+    struct ledger_record *record;
+};
+
+/* Makes everything but connections. CONFIG, IO, NOMEM. */
+SG_MUST_USE enum sg_error exporter_init(struct exporter *x, const struct exporter_config *config, struct sg_fault *f);
+/* Runs until SIGTERM. OK, or CONFIG: Stripe's meters cannot be used. */
+SG_MUST_USE enum sg_error exporter_run(struct exporter *x, struct sg_fault *f);
+/* Frees. */
+void exporter_destroy(struct exporter *x);
+
+/* ---- shard.c ---- */
+
+/* Opens the shard's log and folds it. On failure the next try is scheduled. */
+void shard_open(struct exporter *x, struct shard *s);
+/* Gives up log and book after an error of the log; schedules the next open. */
+void shard_close(struct exporter *x, struct shard *s, enum sg_error why);
+/* Commits records, folds them, writes their billing cells. On failure the shard is closed. */
+SG_MUST_USE enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct ledger_record *records,
+                                       size_t count, struct sg_fault *f);
+/* One cycle. UNREACHABLE and the like: Redis; tried again. */
+SG_MUST_USE enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *f);
+
+#endif

@@ -1,0 +1,366 @@
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aggregator/billing/exporter.h"
+#include "common/log.h"
+
+static void log_config(const struct exporter *x, const struct shard *s, struct txlog_config *out, char *id, size_t size)
+{
+    snprintf(id, size, "sandglass-exporter-%s-%u", x->config->cluster, s->index);
+    *out = (struct txlog_config){.brokers = x->config->kafka_brokers,
+                                 .topic = x->config->ledger_topic,
+                                 .partition = s->index,
+                                 .transactional_id = id,
+                                 .client_id = x->config->instance,
+                                 .kafka = x->kafka,
+                                 .wait = &x->waiter};
+}
+
+/* ---- opening, folding ---- */
+
+static enum sg_error fold_into(struct book *b, const struct txlog_record *record, struct book_change *change,
+                               struct sg_fault *f)
+{
+    struct ledger_record r;
+    if (change) change->entry = NULL;
+    if (!ledger_is_billing(record->bytes, record->length)) return SG_OK;
+    enum sg_error e = ledger_decode(record->bytes, record->length, &r, f);
+    if (e == SG_OK) e = book_apply(b, &r, record->offset, change, f);
+    if (e != SG_OK) (void)sg_wrap(f, "ledger offset %" PRIu64, record->offset);
+    return e;
+}
+
+static enum sg_error on_fold(void *arg, const struct txlog_record *record, struct sg_fault *f)
+{
+    return fold_into(arg, record, NULL, f);
+}
+
+void shard_open(struct exporter *x, struct shard *s)
+{
+    struct txlog_config config;
+    struct sg_fault f = {0};
+    char id[256];
+    log_config(x, s, &config, id, sizeof id);
+    enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &s->book, &f);
+    if (e != SG_OK) {
+        if (e != SG_ERR_STATE) {
+            health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be opened");
+            log_fault(LOG_WARN, "ledger_not_opened", &f);
+        }
+        shard_close(x, s, e);
+        return;
+    }
+    s->incarnation++;
+    s->opened_at = loop_now(&x->loop);
+    s->view_synced = false;
+    s->next_cycle = s->opened_at;
+    s->due = (struct view_cursor){0};
+    s->round = (struct shard_tally){0};
+    backoff_reset(&s->doubt_backoff);
+    counters_add(&x->counters, COUNT_REOPENED, 1);
+    log_event(LOG_INFO, "ledger_opened", "shard=%u records_below=%" PRIu64 " hours=%zu open=%zu", s->index,
+              txlog_end(s->log), s->book.entry_count, s->book.open_count);
+}
+
+void shard_close(struct exporter *x, struct shard *s, enum sg_error why)
+{
+    enum { LONG_OWNED_MS = 10 * MINUTE_MS };
+    struct boot_ms now = loop_now(&x->loop);
+    if (s->log && clock_since(now, s->opened_at) > LONG_OWNED_MS) backoff_reset(&s->fenced_backoff);
+    txlog_destroy(s->log);
+    s->log = NULL;
+    book_destroy(&s->book);
+    s->result_count = 0;
+    s->incarnation++;
+    if (why == SG_ERR_FENCED) counters_add(&x->counters, COUNT_FENCED, 1);
+    s->open_at.v = now.v + backoff_next(why == SG_ERR_FENCED ? &s->fenced_backoff : &s->doubt_backoff);
+}
+
+/* ---- billing cells ---- */
+
+static enum sg_error flush_rows(struct exporter *x, struct shard *s, uint64_t at, struct sg_fault *f)
+{
+    enum sg_error e = view_rows_write(x->store, s->index, x->rows, at, f);
+    if (e != SG_OK)
+        s->view_synced = false;
+    else if (at)
+        s->view_at = at;
+    return e;
+}
+
+/* What on_rewrite needs. */
+struct rewrite {
+    struct exporter *x;
+    struct shard *s;
+    struct book book;
+    uint64_t from; /* everything below is in Redis */
+};
+
+static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, struct sg_fault *f)
+{
+    struct rewrite *w = arg;
+    struct book_change change;
+    enum sg_error e = fold_into(&w->book, record, &change, f);
+    if (e != SG_OK || !change.entry || record->offset < w->from) return e;
+    view_rows_add(w->x->rows, &change);
+    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, 0, f);
+}
+
+/* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. */
+static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t from, struct sg_fault *f)
+{
+    struct rewrite w = {.x = x, .s = s, .from = from};
+    struct txlog_config config;
+    struct txlog_reader *r = NULL;
+    char id[256];
+    log_config(x, s, &config, id, sizeof id);
+    struct boot_ms deadline = {loop_now(&x->loop).v + 30 * SECOND_MS};
+    x->rows->count = 0;
+    enum sg_error e = txlog_reader_open(&r, &config, 0, f);
+    while (e == SG_OK && w.book.end < s->book.end) {
+        e = txlog_reader_poll(r, 100, 1000, on_rewrite, &w, f);
+        if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
+        if (e == SG_OK && loop_now(&x->loop).v > deadline.v) e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
+    }
+    if (e == SG_OK) e = flush_rows(x, s, s->book.end, f);
+    if (e == SG_OK)
+        log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
+                  s->book.end);
+    txlog_reader_destroy(r);
+    book_destroy(&w.book);
+    s->view_synced = e == SG_OK;
+    return e;
+}
+
+/* Makes sure that the billing cells in Redis are those of the book. */
+static enum sg_error sync_view(struct exporter *x, struct shard *s, const struct view_head *head, struct sg_fault *f)
+{
+    if (s->view_synced && head->ledger_at >= s->view_at) return SG_OK;
+    if (head->ledger_at < s->book.end) return rewrite_view(x, s, head->ledger_at, f);
+    s->view_synced = true;
+    s->view_at = head->ledger_at;
+    return SG_OK;
+}
+
+/* ---- committing ---- */
+
+static void after_commit(struct exporter *x, struct shard *s, const struct ledger_record *r)
+{
+    struct book_entry *e = book_find(&s->book, r->team.s, r->meter, r->hour);
+    if (r->kind == LEDGER_INTENT) {
+        counters_add(&x->counters, COUNT_INTENTS, 1);
+        e->open->fresh = true;
+    } else if (r->kind == LEDGER_NOTE) {
+        counters_add(&x->counters, COUNT_NOTES, 1);
+        log_event(LOG_WARN, "revision_noted", "team=%s hour=%" PRId64 " reason=%s status=%u", r->team.s,
+                  r->hour.v / SECOND_MS, ledger_reason_text(r->reason), r->status);
+    } else {
+        health_progress(&x->health);
+    }
+}
+
+/* Folds what was committed and shows it. Redis may be away: then the cells are rewritten later. */
+static enum sg_error fold_committed(struct exporter *x, struct shard *s, const struct ledger_record *records,
+                                    const uint64_t *offsets, size_t count, struct sg_fault *f)
+{
+    struct sg_fault ignored = {0};
+    x->rows->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct book_change change;
+        enum sg_error e = book_apply(&s->book, &records[i], offsets[i], &change, f);
+        if (e != SG_OK) return e;
+        after_commit(x, s, &records[i]);
+        if (!s->view_synced) continue;
+        view_rows_add(x->rows, &change);
+        if (i + 1 == count || x->rows->count == VIEW_ROWS_MAX)
+            if (flush_rows(x, s, i + 1 == count ? s->book.end : 0, &ignored) != SG_OK)
+                log_fault(LOG_WARN, "billing_cells_not_written", &ignored);
+    }
+    return SG_OK;
+}
+
+/* Encodes all records into one piece of memory; *all is the caller's, also on error. */
+static enum sg_error encode_all(const struct ledger_record *records, size_t count, char **all,
+                                struct txlog_bytes *slices, struct sg_fault *f)
+{
+    /* a record without positions is far below this; one with them is measured */
+    size_t size = 0, used = 0;
+    for (size_t i = 0; i < count; i++) size += 4096 + 6 * (records[i].positions ? strlen(records[i].positions) : 0);
+    *all = malloc(size + 1);
+    if (!*all) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    for (size_t i = 0; i < count; i++) {
+        size_t length;
+        enum sg_error e = ledger_encode(&records[i], *all + used, size - used, &length);
+        if (e != SG_OK) return sg_fail(f, e, "a ledger record cannot be written");
+        slices[i] = (struct txlog_bytes){*all + used, length};
+        used += length;
+    }
+    return SG_OK;
+}
+
+enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct ledger_record *records, size_t count,
+                           struct sg_fault *f)
+{
+    struct txlog_bytes slices[EXPORTER_RESULTS_MAX];
+    uint64_t offsets[EXPORTER_RESULTS_MAX];
+    char *all = NULL;
+    assert(count <= EXPORTER_RESULTS_MAX);
+    if (count == 0) return SG_OK;
+    enum sg_error e = encode_all(records, count, &all, slices, f);
+    if (e == SG_OK) e = txlog_append(s->log, slices, count, offsets, f);
+    if (e == SG_OK) e = fold_committed(x, s, records, offsets, count, f);
+    free(all);
+    if (e == SG_OK) return SG_OK;
+    health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be written");
+    log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
+    shard_close(x, s, e);
+    return e;
+}
+
+/* ---- the cycle ---- */
+
+/* A run of `due` fields of one (team, hour). */
+struct group {
+    const struct view_due *first;
+    size_t count;
+};
+
+static int by_team_and_hour(const void *a, const void *b)
+{
+    const struct view_due *l = a, *r = b;
+    int c = strcmp(l->team.s, r->team.s);
+    return c ? c : (l->hour.v > r->hour.v) - (l->hour.v < r->hour.v);
+}
+
+static bool is_closed(const struct exporter *x, const struct view_head *head, struct wall_ms hour)
+{
+    return watermark_passed(head->mark, (struct wall_ms){hour.v + HOUR_MS + (int64_t)x->config->hour_close_delay_ms});
+}
+
+/* Nothing to be asked: no customer, and no meter of the hour was ever pushed under one. */
+static bool is_pending(const struct exporter *x, const struct shard *s, const struct view_due *d)
+{
+    if (control_view_account(&x->facts, d->team.s)) return false;
+    for (size_t m = 0; m < x->meter_count; m++)
+        if (book_find(&s->book, d->team.s, x->meter[m].meter.field, d->hour)) return false;
+    return true;
+}
+
+static void positions_text(const struct view_hour *h, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (uint32_t p = 0; p < PARTITIONS_MAX && used + 32 < size; p++)
+        if (h->reach[p])
+            used += (size_t)snprintf(out + used, size - used, "%s%u@%" PRIu64, used ? " " : "", p, h->reach[p]);
+}
+
+/* The cells that `due` speaks of are in the snapshot. */
+static bool covers(const struct view_hour *h, const struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++)
+        if (h->reach[g->first[i].partition] < g->first[i].offset) return false;
+    return true;
+}
+
+/* Asks for every meter of an hour; adds what is to be committed to records. True: all of it is accounted for. */
+static bool plan_hour(struct exporter *x, struct shard *s, const struct view_hour *h, const char *positions,
+                      size_t *records)
+{
+    const struct control_account *account = control_view_account(&x->facts, h->team);
+    bool settled = true, pending = false, held = false;
+    for (size_t m = 0; m < x->meter_count; m++) {
+        struct plan_question q = {.account = x->config->stripe_account,
+                                  .meter = &x->meter[m].meter,
+                                  .team = h->team,
+                                  .customer = account ? account->customer.s : NULL,
+                                  .hour = h->hour,
+                                  .total = sums_get(&h->total, x->meter[m].meter.field),
+                                  .positions = positions,
+                                  .now = clock_wall()};
+        enum plan_verdict v = plan_revision(&s->book, &q, &x->record[*records]);
+        settled &= v == PLAN_SETTLED;
+        pending |= v == PLAN_PENDING;
+        held |= v == PLAN_HELD;
+        *records += v == PLAN_RECORD;
+        if (v == PLAN_LOWER) counters_add(&x->counters, COUNT_LOWER, 1);
+    }
+    if (held)
+        s->round.held++;
+    else if (pending)
+        s->round.pending++;
+    else if (!settled)
+        s->round.waiting++;
+    return settled;
+}
+
+/* One snapshot of at most VIEW_HOURS_MAX hours, and what follows from it. */
+static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struct group *groups, size_t count,
+                                struct sg_fault *f)
+{
+    static char positions[VIEW_HOURS_MAX][LEDGER_POSITIONS_BYTES]; /* borrowed by x->record until the commit */
+    struct view_head head;
+    size_t records = 0;
+    bool done[VIEW_HOURS_MAX] = {false};
+    for (size_t i = 0; i < count; i++) {
+        memset(&x->hours[i], 0, sizeof x->hours[i]);
+        x->hours[i].team = groups[i].first->team.s;
+        x->hours[i].hour = groups[i].first->hour;
+    }
+    enum sg_error e = view_snapshot(x->store, s->index, (int64_t)x->config->runner_grace_ms, x->hours, count, &head, f);
+    for (size_t i = 0; i < count && e == SG_OK; i++) {
+        const struct view_hour *h = &x->hours[i];
+        if (!head.ready || !is_closed(x, &head, h->hour)) continue;
+        positions_text(h, positions[i], sizeof positions[i]);
+        done[i] = plan_hour(x, s, h, positions[i], &records) && covers(h, &groups[i]);
+    }
+    for (size_t i = 0; i < count; i++) sums_destroy(&x->hours[i].total);
+    if (e == SG_OK) e = shard_commit(x, s, x->record, records, f);
+    for (size_t i = 0; i < count && e == SG_OK; i++)
+        if (done[i]) e = view_due_done(x->store, s->index, groups[i].first, groups[i].count, f);
+    return e;
+}
+
+/* Cuts the portion of `due` into groups that are closed and can be billed. */
+static size_t make_groups(struct exporter *x, struct shard *s, const struct view_head *head, size_t due_count,
+                          struct group *groups)
+{
+    size_t count = 0;
+    qsort(x->due, due_count, sizeof *x->due, by_team_and_hour);
+    for (size_t i = 0, n; i < due_count; i += n) {
+        for (n = 1; i + n < due_count && by_team_and_hour(&x->due[i], &x->due[i + n]) == 0;) n++;
+        if (!is_closed(x, head, x->due[i].hour)) continue;
+        if (is_pending(x, s, &x->due[i]))
+            s->round.pending++;
+        else
+            groups[count++] = (struct group){&x->due[i], n};
+    }
+    return count;
+}
+
+enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *f)
+{
+    static struct group groups[VIEW_DUE_MAX];
+    struct view_head head;
+    size_t due_count = 0;
+    bool wrapped = false;
+    enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
+    if (e == SG_OK && !head.ready) return sg_fail(f, SG_ERR_STATE, "shard %u of the view is being restored", s->index);
+    if (e == SG_OK) e = sync_view(x, s, &head, f);
+    if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);
+    if (e != SG_OK) return e;
+    size_t count = make_groups(x, s, &head, due_count, groups);
+    for (size_t i = 0, n; i < count && e == SG_OK; i += n) {
+        n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
+        e = cycle_part(x, s, &groups[i], n, f);
+    }
+    if (e == SG_OK && wrapped) {
+        s->tally = s->round;
+        s->round = (struct shard_tally){0};
+    }
+    if (s->log) s->next_cycle.v = loop_now(&x->loop).v + (wrapped ? x->config->poll_interval_ms : 0);
+    return e;
+}

@@ -1,0 +1,311 @@
+#include "aggregator/billing/view.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/keys.h"
+#include "proto/text.h"
+
+/* KEYS[1] is the vector; it stands for the shard, whose keys share its prefix. ARGV: prefix, then team and hour. */
+static const char snapshot_script[] =
+    "local p = ARGV[1]\n"
+    "local out = {redis.call('HMGET', p .. 'meta', 'state', 'partitions'), redis.call('HGET', p .. 'ledger', 'at'),\n"
+    "             redis.call('HGETALL', KEYS[1])}\n"
+    "for i = 2, #ARGV, 2 do\n"
+    "  local team, hour, cells = ARGV[i], ARGV[i + 1], {}\n"
+    "  for _, m in ipairs(redis.call('ZRANGEBYSCORE', p .. 'ux:h:' .. team, hour, hour)) do\n"
+    "    cells[#cells + 1] = redis.call('HGETALL', p .. 'u:h:' .. hour .. ':' .. team .. string.sub(m, #hour + 1))\n"
+    "  end\n"
+    "  out[#out + 1] = cells\n"
+    "end\n"
+    "return out\n";
+
+/* KEYS[1] the hash; ARGV: field and the value that it must still have. */
+static const char done_script[] = "for i = 1, #ARGV, 2 do\n"
+                                  "  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then\n"
+                                  "    redis.call('HDEL', KEYS[1], ARGV[i])\n"
+                                  "  end\n"
+                                  "end\n"
+                                  "return 'OK'\n";
+
+/* KEYS[1] is `ledger`. ARGV: prefix, at or '', then team, bill field, bill text, row member or '', row text, hour,
+ * offset. A value is replaced only by one from further on in the ledger: a late zombie changes nothing. */
+static const char rows_script[] =
+    "local p = ARGV[1]\n"
+    "local function put(key, field, text, offset)\n"
+    "  local old = redis.call('HGET', key, field)\n"
+    "  if old and tonumber(string.match(old, '^@(%d+)') or '0') >= tonumber(offset) then return end\n"
+    "  redis.call('HSET', key, field, text)\n"
+    "end\n"
+    "for i = 3, #ARGV, 7 do\n"
+    "  local team, row = ARGV[i], ARGV[i + 3]\n"
+    "  put(p .. 'bill:' .. team, ARGV[i + 1], ARGV[i + 2], ARGV[i + 6])\n"
+    "  if row ~= '' then\n"
+    "    put(p .. 'ledr:' .. team, row, ARGV[i + 4], ARGV[i + 6])\n"
+    "    redis.call('ZADD', p .. 'led:' .. team, ARGV[i + 5], row)\n"
+    "  end\n"
+    "end\n"
+    "if ARGV[2] ~= '' and tonumber(redis.call('HGET', KEYS[1], 'at') or '0') < tonumber(ARGV[2]) then\n"
+    "  redis.call('HSET', KEYS[1], 'at', ARGV[2])\n"
+    "end\n"
+    "return 'OK'\n";
+
+static enum sg_error odd(struct sg_fault *f, uint32_t shard, const char *what)
+{
+    return sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: %s is not understood", shard, what);
+}
+
+static bool is_array(const redisReply *r, size_t elements)
+{
+    return r->type == REDIS_REPLY_ARRAY && r->elements >= elements;
+}
+
+static bool take_u64(const redisReply *r, uint64_t *out)
+{
+    if (r->type == REDIS_REPLY_NIL) {
+        *out = 0;
+        return true;
+    }
+    struct text t = text_over(r->str, r->type == REDIS_REPLY_STRING ? r->len : 0);
+    *out = text_u64(&t);
+    return text_done(&t);
+}
+
+/* ---- the head ---- */
+
+static enum sg_error take_vector(const redisReply *r, uint32_t shard, uint32_t partitions, int64_t grace_ms,
+                                 struct watermark *out, struct sg_fault *f)
+{
+    size_t seen = 0;
+    enum sg_error e = SG_OK;
+    *out = (struct watermark){.kind = WATERMARK_UNBOUNDED};
+    for (size_t i = 0; i + 1 < r->elements && e == SG_OK; i += 2) {
+        struct vector_entry entry = {0};
+        uint64_t partition;
+        if (!take_u64(r->element[i], &partition) ||
+            vector_entry_decode(r->element[i + 1]->str, r->element[i + 1]->len, &entry) != SG_OK)
+            e = odd(f, shard, "an entry of the vector");
+        else if (partition < partitions) {
+            seen++;
+            *out = watermark_min(*out, vector_entry_watermark(&entry, grace_ms));
+        }
+        vector_entry_destroy(&entry);
+    }
+    if (seen < partitions || partitions == 0) out->kind = WATERMARK_UNKNOWN;
+    return e;
+}
+
+static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grace_ms, struct view_head *out,
+                               struct sg_fault *f)
+{
+    uint64_t partitions;
+    if (!is_array(r, 3) || !is_array(r->element[0], 2) || !is_array(r->element[2], 0)) return odd(f, shard, "its head");
+    out->ready = store_reply_is(r->element[0]->element[0], "ready");
+    if (!take_u64(r->element[0]->element[1], &partitions) || partitions > PARTITIONS_MAX)
+        return odd(f, shard, "its number of partitions");
+    if (!take_u64(r->element[1], &out->ledger_at)) return odd(f, shard, "its ledger position");
+    out->partitions = (uint32_t)partitions;
+    return take_vector(r->element[2], shard, out->partitions, grace_ms, &out->mark, f);
+}
+
+/* ---- snapshots ---- */
+
+static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view_hour *h, struct sg_fault *f)
+{
+    for (size_t i = 0; i + 1 < r->elements; i += 2) {
+        struct sums sums = {0};
+        uint64_t partition, offset;
+        enum sg_error e = SG_OK;
+        if (!take_u64(r->element[i], &partition) || partition >= PARTITIONS_MAX)
+            return odd(f, shard, "the partition of a cell");
+        if (cell_decode(r->element[i + 1]->str, r->element[i + 1]->len, &offset, &sums) != SG_OK)
+            e = odd(f, shard, "a cell");
+        else if (sums_add_all(&h->total, &sums) != SG_OK)
+            e = sg_fail(f, SG_ERR_OVERFLOW, "shard %u of the view: an hour's total does not fit", shard);
+        else if (offset > h->reach[partition])
+            h->reach[partition] = offset;
+        sums_destroy(&sums);
+        if (e != SG_OK) return e;
+    }
+    return SG_OK;
+}
+
+enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_hour *hours,
+                            size_t count, struct view_head *head, struct sg_fault *f)
+{
+    char vector[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], start[VIEW_HOURS_MAX][24];
+    struct store_bytes arg[2 + 2 * VIEW_HOURS_MAX];
+    redisReply *r = NULL;
+    assert(count <= VIEW_HOURS_MAX);
+    (void)key_plain(vector, shard, "v");
+    (void)key_plain(prefix, shard, "");
+    arg[0] = store_text(vector);
+    arg[1] = store_text(prefix);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(start[i], sizeof start[i], "%" PRId64, hours[i].hour.v / SECOND_MS);
+        arg[2 + 2 * i] = store_text(hours[i].team);
+        arg[3 + 2 * i] = store_text(start[i]);
+    }
+    enum sg_error e = redis_store_eval(s, shard, snapshot_script, arg, 1, 2 + 2 * count, &r, f);
+    if (e != SG_OK) return e;
+    e = is_array(r, 3 + count) ? take_head(r, shard, grace_ms, head, f) : odd(f, shard, "a snapshot");
+    for (size_t i = 0; i < count && e == SG_OK; i++) {
+        const redisReply *rollups = r->element[3 + i];
+        for (size_t k = 0; k < rollups->elements && e == SG_OK; k++)
+            e = take_cells(rollups->element[k], shard, &hours[i], f);
+    }
+    freeReplyObject(r);
+    return e;
+}
+
+enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_head *out,
+                        struct sg_fault *f)
+{
+    return view_snapshot(s, shard, grace_ms, NULL, 0, out, f);
+}
+
+/* ---- due ---- */
+
+static bool take_due(const redisReply *field, const redisReply *value, struct view_due *out)
+{
+    size_t length;
+    if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING) return false;
+    struct text t = text_over(field->str, field->len), v = text_over(value->str, value->len);
+    const char *team = text_until(&t, ':', &length);
+    if (t.bad || !id_valid(team, length)) return false;
+    memcpy(out->team.s, team, length);
+    out->team.s[length] = '\0';
+    text_expect(&t, ':');
+    uint64_t hour = text_u64(&t);
+    text_expect(&t, ':');
+    uint64_t partition = text_u64(&t);
+    out->offset = text_u64(&v);
+    if (!text_done(&t) || !text_done(&v) || hour > WALL_MS_MAX / SECOND_MS || hour % (HOUR_MS / SECOND_MS) ||
+        partition >= PARTITIONS_MAX)
+        return false;
+    out->hour.v = (int64_t)hour * SECOND_MS;
+    out->partition = (uint32_t)partition;
+    return true;
+}
+
+enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor, struct view_due *out,
+                            size_t *count, bool *wrapped, struct sg_fault *f)
+{
+    char key[KEY_BYTES_MAX];
+    redisReply *r = NULL;
+    (void)key_plain(key, shard, "due");
+    const char *words[] = {"HSCAN", key, cursor->text[0] ? cursor->text : "0", "COUNT", "1000"};
+    *count = 0;
+    enum sg_error e = redis_store_command(s, shard, words, 5, &r, f);
+    if (e != SG_OK) return e;
+    if (!is_array(r, 2) || r->element[0]->type != REDIS_REPLY_STRING || !is_array(r->element[1], 0)) {
+        e = odd(f, shard, "due");
+    } else {
+        const redisReply *fields = r->element[1];
+        for (size_t i = 0; i + 1 < fields->elements && *count < VIEW_DUE_MAX && e == SG_OK; i += 2) {
+            if (take_due(fields->element[i], fields->element[i + 1], &out[*count]))
+                ++*count;
+            else
+                e = odd(f, shard, "a field of due");
+        }
+        snprintf(cursor->text, sizeof cursor->text, "%s", r->element[0]->str);
+        *wrapped = strcmp(cursor->text, "0") == 0;
+    }
+    freeReplyObject(r);
+    return e;
+}
+
+enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
+                            struct sg_fault *f)
+{
+    enum { AT_ONCE = 256 };
+    char key[KEY_BYTES_MAX], field[AT_ONCE][ID_BYTES_MAX + 48], offset[AT_ONCE][24];
+    struct store_bytes arg[1 + 2 * AT_ONCE];
+    enum sg_error e = SG_OK;
+    (void)key_plain(key, shard, "due");
+    arg[0] = store_text(key);
+    for (size_t done = 0, n; done < count && e == SG_OK; done += n) {
+        redisReply *r = NULL;
+        n = count - done < AT_ONCE ? count - done : AT_ONCE;
+        for (size_t i = 0; i < n; i++) {
+            const struct view_due *d = &due[done + i];
+            snprintf(field[i], sizeof field[i], "%s:%" PRId64 ":%u", d->team.s, d->hour.v / SECOND_MS, d->partition);
+            snprintf(offset[i], sizeof offset[i], "%" PRIu64, d->offset);
+            arg[1 + 2 * i] = store_text(field[i]);
+            arg[2 + 2 * i] = store_text(offset[i]);
+        }
+        e = redis_store_eval(s, shard, done_script, arg, 1, 1 + 2 * n, &r, f);
+        if (e == SG_OK) freeReplyObject(r);
+    }
+    return e;
+}
+
+/* ---- billing cells ---- */
+
+enum { ROW_ARGS = 7 };
+
+/* The texts of one row. */
+struct row_text {
+    char field[64], bill[192], member[96], row[384], hour[24], offset[24];
+};
+
+void view_rows_add(struct view_rows *rows, const struct book_change *change)
+{
+    size_t i = rows->count++;
+    assert(i < VIEW_ROWS_MAX);
+    rows->row[i] = *change;
+    rows->entry[i] = *change->entry;
+    snprintf(rows->team[i].s, sizeof rows->team[i].s, "%s", change->team);
+    snprintf(rows->customer[i].s, sizeof rows->customer[i].s, "%s", change->customer);
+}
+
+static void write_row(const struct view_rows *rows, size_t i, struct row_text *t, struct store_bytes *arg)
+{
+    const struct book_change *c = &rows->row[i];
+    const struct book_entry *e = &rows->entry[i];
+    char meter[FIELD_NAME_BYTES_MAX];
+    (void)field_name((enum field)e->meter, meter);
+    snprintf(t->hour, sizeof t->hour, "%" PRId64, e->hour.v / SECOND_MS);
+    snprintf(t->offset, sizeof t->offset, "%" PRIu64, e->offset);
+    snprintf(t->field, sizeof t->field, "%s:%s", t->hour, meter);
+    snprintf(t->bill, sizeof t->bill, "@%s customer=%s revision=%" PRIu64 " total=%" PRIu64 " state=%s", t->offset,
+             rows->customer[i].s, e->revision, e->total.v, book_state_text((enum book_state)e->state));
+    t->member[0] = t->row[0] = '\0';
+    if (c->has_row) {
+        snprintf(t->member, sizeof t->member, "%s:%" PRIu64, t->field, c->revision);
+        snprintf(t->row, sizeof t->row,
+                 "@%s customer=%s mode=%s value=%" PRIu64 " total=%" PRIu64 " state=%s identifier=%s at=%" PRId64,
+                 t->offset, rows->customer[i].s, bill_mode_text(c->mode), c->value.v, c->total.v,
+                 book_state_text(c->state), c->identifier, c->at.v);
+    }
+    const char *texts[ROW_ARGS] = {rows->team[i].s, t->field, t->bill, t->member, t->row, t->hour, t->offset};
+    for (size_t k = 0; k < ROW_ARGS; k++) arg[k] = store_text(texts[k]);
+}
+
+enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t at,
+                              struct sg_fault *f)
+{
+    char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], until[24] = "";
+    struct row_text *texts = calloc(rows->count + 1, sizeof *texts);
+    struct store_bytes *arg = calloc(3 + ROW_ARGS * rows->count, sizeof *arg);
+    redisReply *r = NULL;
+    enum sg_error e = texts && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (e == SG_OK) {
+        (void)key_plain(key, shard, "ledger");
+        (void)key_plain(prefix, shard, "");
+        if (at) snprintf(until, sizeof until, "%" PRIu64, at);
+        arg[0] = store_text(key);
+        arg[1] = store_text(prefix);
+        arg[2] = store_text(until);
+        for (size_t i = 0; i < rows->count; i++) write_row(rows, i, &texts[i], &arg[3 + ROW_ARGS * i]);
+        e = redis_store_eval(s, shard, rows_script, arg, 1, 3 + ROW_ARGS * rows->count, &r, f);
+    }
+    if (e == SG_OK) freeReplyObject(r);
+    rows->count = 0;
+    free(arg);
+    free(texts);
+    return e;
+}

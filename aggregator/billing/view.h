@@ -1,0 +1,73 @@
+/* The Redis view as the exporter uses it: hours that changed, snapshots of their cells, and the billing cells.
+ *
+ * A snapshot is one script: cells and vector of one moment. All else may be stale or torn; the plan bears that. Errors
+ * as in store/redis_store.h, CORRUPT for a text that is none of ours; nothing read is ever quoted. */
+#ifndef BILLING_VIEW_H
+#define BILLING_VIEW_H
+
+#include "aggregator/billing/book.h"
+#include "aggregator/store/redis_store.h"
+#include "proto/cell.h"
+#include "proto/vector.h"
+
+enum { VIEW_DUE_MAX = 4096, VIEW_HOURS_MAX = 64, VIEW_ROWS_MAX = 200 };
+
+/* A field of `due`: the hour cells of a partition changed, and stand at offset. */
+struct view_due {
+    struct id team;
+    struct wall_ms hour;
+    uint32_t partition;
+    uint64_t offset;
+};
+
+/* What a shard says of itself. */
+struct view_head {
+    bool ready;          /* meta says so */
+    uint32_t partitions; /* 0: not known */
+    uint64_t ledger_at;  /* one past the ledger offset up to which the billing cells are written */
+    struct watermark mark;
+};
+/* Reads it. grace_ms: a runner silent for longer does not hold the watermark back. */
+SG_MUST_USE enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_head *out,
+                                    struct sg_fault *f);
+
+/* A hash that is read round and round, a portion at a time. Zeroed is the beginning. */
+struct view_cursor {
+    char text[24];
+};
+/* The next portion of `due`, at least one field if there is any; *count of out[0..VIEW_DUE_MAX). *wrapped: the end was
+ * reached. A field that is not understood fails with CORRUPT. */
+SG_MUST_USE enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor,
+                                        struct view_due *out, size_t *count, bool *wrapped, struct sg_fault *f);
+/* Removes those fields of `due` that still say this offset. */
+SG_MUST_USE enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
+                                        struct sg_fault *f);
+
+/* One hour of one team in a snapshot. */
+struct view_hour {
+    /* in */
+    const char *team;
+    struct wall_ms hour;
+    /* out */
+    struct sums total;              /* over all cells; owned */
+    uint64_t reach[PARTITIONS_MAX]; /* highest offset of the partition's cells */
+};
+/* Fills hours[0..count), count <= VIEW_HOURS_MAX, and the head of the same moment. */
+SG_MUST_USE enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms,
+                                        struct view_hour *hours, size_t count, struct view_head *head,
+                                        struct sg_fault *f);
+
+/* Billing cells to write: proto/ledger.md, "In Redis". Zeroed is empty. */
+struct view_rows {
+    struct book_change row[VIEW_ROWS_MAX];
+    struct id team[VIEW_ROWS_MAX], customer[VIEW_ROWS_MAX];
+    struct book_entry entry[VIEW_ROWS_MAX];
+    size_t count;
+};
+/* Adds a change (copied). rows->count < VIEW_ROWS_MAX. */
+void view_rows_add(struct view_rows *rows, const struct book_change *change);
+/* Writes and empties them. at != 0: everything below that ledger offset is now written. */
+SG_MUST_USE enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t at,
+                                          struct sg_fault *f);
+
+#endif
