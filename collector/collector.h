@@ -28,6 +28,7 @@ struct collector_config {
     int log_level;
 };
 
+/* Keys, defaults and help. */
 extern const struct config_table collector_config_table;
 
 #define COLLECTOR_COUNTERS(X)                                                                                          \
@@ -68,6 +69,7 @@ enum collector_counter {
     COLLECTOR_COUNTER_COUNT = COUNT_REFUSED + INGEST_ERROR_COUNT - 1
 };
 
+/* By enum collector_counter. */
 extern const struct counter_spec collector_counter_specs[COLLECTOR_COUNTER_COUNT];
 
 /* Runs until SIGTERM or SIGINT (OK), or until something ends it: IO, CORRUPT, NOMEM, LOCKED, CONFIG, VERSION. */

@@ -451,7 +451,7 @@ static enum sg_error bind_socket(struct ingest *i, struct sg_fault *f)
     if (strlen(o->path) >= sizeof address.sun_path)
         return sg_fail(f, SG_ERR_CONFIG, "the path of the ingest socket is longer than %zu bytes",
                        sizeof address.sun_path - 1);
-    strcpy(address.sun_path, o->path);
+    memcpy(address.sun_path, o->path, strlen(o->path));
     enum sg_error e = parse_owner(o->owner, &uid, &gid, f);
     if (e) return e;
     i->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -42,6 +42,7 @@ struct sandbox {
     char text[];
 };
 
+/* NUL-terminated, as long as the sandbox is in the table. */
 static inline const char *sandbox_id(const struct sandbox *s)
 {
     return s->text;
