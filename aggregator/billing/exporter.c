@@ -426,17 +426,32 @@ static void show(struct exporter *x)
     if (known) health_set_ready(&x->health, true);
 }
 
+static bool in_flight(const struct exporter *x)
+{
+    return stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency;
+}
+
 static uint32_t wait_ms(const struct exporter *x)
 {
-    bool busy = stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency;
+    bool busy = in_flight(x);
     for (size_t i = 0; i < x->shard_count; i++) busy |= x->shard[i].result_count > 0 || x->shard[i].book.open_first;
     return busy ? BUSY_WAIT_MS : IDLE_WAIT_MS;
+}
+
+/* Attempts and answers, until it is time to commit what has gathered: a commit costs as much as many answers. */
+static void push(struct exporter *x)
+{
+    struct boot_ms start = loop_now(&x->loop);
+    do {
+        send_all(x, loop_now(&x->loop));
+        stripe_client_turn(x->stripe, wait_ms(x), x->loop.epoll_fd, on_answer, x);
+    } while (in_flight(x) && clock_since(loop_now(&x->loop), start) < BUSY_WAIT_MS);
 }
 
 static void say_farewell(struct exporter *x)
 {
     struct boot_ms until = {loop_now(&x->loop).v + FAREWELL_MS};
-    while (stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency && loop_now(&x->loop).v < until.v)
+    while (in_flight(x) && loop_now(&x->loop).v < until.v)
         stripe_client_turn(x->stripe, BUSY_WAIT_MS, -1, on_answer, x);
     for (size_t i = 0; i < x->shard_count; i++)
         if (x->shard[i].log) commit_results(x, &x->shard[i]);
@@ -453,8 +468,7 @@ enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
             tend_shard(x, &x->shard[i]);
             show(x);
         }
-        send_all(x, loop_now(&x->loop));
-        stripe_client_turn(x->stripe, wait_ms(x), x->loop.epoll_fd, on_answer, x);
+        push(x);
         log_flush(false);
     }
     service_stopping();

@@ -81,9 +81,9 @@ void shard_close(struct exporter *x, struct shard *s, enum sg_error why)
 
 /* ---- billing cells ---- */
 
-static enum sg_error flush_rows(struct exporter *x, struct shard *s, uint64_t at, struct sg_fault *f)
+static enum sg_error flush_rows(struct exporter *x, struct shard *s, uint64_t from, uint64_t at, struct sg_fault *f)
 {
-    enum sg_error e = view_rows_write(x->store, s->index, x->rows, at, f);
+    enum sg_error e = view_rows_write(x->store, s->index, x->rows, from, at, f);
     if (e != SG_OK)
         s->view_synced = false;
     else if (at)
@@ -106,7 +106,7 @@ static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, st
     enum sg_error e = fold_into(&w->book, record, &change, f);
     if (e != SG_OK || !change.entry || record->offset < w->from) return e;
     view_rows_add(w->x->rows, &change);
-    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, 0, f);
+    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, 0, 0, f);
 }
 
 /* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. */
@@ -125,7 +125,7 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
         if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
         if (e == SG_OK && loop_now(&x->loop).v > deadline.v) e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
-    if (e == SG_OK) e = flush_rows(x, s, s->book.end, f);
+    if (e == SG_OK) e = flush_rows(x, s, 0, s->book.end, f);
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
                   s->book.end);
@@ -176,7 +176,7 @@ static enum sg_error fold_committed(struct exporter *x, struct shard *s, const s
         if (!s->view_synced) continue;
         view_rows_add(x->rows, &change);
         if (i + 1 == count || x->rows->count == VIEW_ROWS_MAX)
-            if (flush_rows(x, s, i + 1 == count ? s->book.end : 0, &ignored) != SG_OK)
+            if (flush_rows(x, s, s->view_at, i + 1 == count ? s->book.end : 0, &ignored) != SG_OK)
                 log_fault(LOG_WARN, "billing_cells_not_written", &ignored);
     }
     return SG_OK;

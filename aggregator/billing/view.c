@@ -31,8 +31,9 @@ static const char done_script[] = "for i = 1, #ARGV, 2 do\n"
                                   "end\n"
                                   "return 'OK'\n";
 
-/* KEYS[1] is `ledger`. ARGV: prefix, at or '', then team, bill field, bill text, row member or '', row text, hour,
- * offset. A value is replaced only by one from further on in the ledger: a late zombie changes nothing. */
+/* KEYS[1] is `ledger`. ARGV: prefix, the `at` it must have at least, the new one or '', then team, bill field, bill
+ * text, row member or '', row text, hour, offset. A value is replaced only by one from further on in the ledger: a late
+ * zombie changes nothing. */
 static const char rows_script[] =
     "local p = ARGV[1]\n"
     "local function put(key, field, text, offset)\n"
@@ -40,7 +41,9 @@ static const char rows_script[] =
     "  if old and tonumber(string.match(old, '^@(%d+)') or '0') >= tonumber(offset) then return end\n"
     "  redis.call('HSET', key, field, text)\n"
     "end\n"
-    "for i = 3, #ARGV, 7 do\n"
+    "local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')\n"
+    "if at < tonumber(ARGV[2]) then return 'BEHIND' end\n"
+    "for i = 4, #ARGV, 7 do\n"
     "  local team, row = ARGV[i], ARGV[i + 3]\n"
     "  put(p .. 'bill:' .. team, ARGV[i + 1], ARGV[i + 2], ARGV[i + 6])\n"
     "  if row ~= '' then\n"
@@ -48,9 +51,7 @@ static const char rows_script[] =
     "    redis.call('ZADD', p .. 'led:' .. team, ARGV[i + 5], row)\n"
     "  end\n"
     "end\n"
-    "if ARGV[2] ~= '' and tonumber(redis.call('HGET', KEYS[1], 'at') or '0') < tonumber(ARGV[2]) then\n"
-    "  redis.call('HSET', KEYS[1], 'at', ARGV[2])\n"
-    "end\n"
+    "if ARGV[3] ~= '' and at < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], 'at', ARGV[3]) end\n"
     "return 'OK'\n";
 
 static enum sg_error odd(struct sg_fault *f, uint32_t shard, const char *what)
@@ -285,12 +286,12 @@ static void write_row(const struct view_rows *rows, size_t i, struct row_text *t
     for (size_t k = 0; k < ROW_ARGS; k++) arg[k] = store_text(texts[k]);
 }
 
-enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t at,
+enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t from, uint64_t at,
                               struct sg_fault *f)
 {
-    char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], until[24] = "";
+    char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], least[24], until[24] = "";
     struct row_text *texts = calloc(rows->count + 1, sizeof *texts);
-    struct store_bytes *arg = calloc(3 + ROW_ARGS * rows->count, sizeof *arg);
+    struct store_bytes *arg = calloc(4 + ROW_ARGS * rows->count, sizeof *arg);
     redisReply *r = NULL;
     enum sg_error e = texts && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
     if (e == SG_OK) {
@@ -299,11 +300,15 @@ enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view
         if (at) snprintf(until, sizeof until, "%" PRIu64, at);
         arg[0] = store_text(key);
         arg[1] = store_text(prefix);
-        arg[2] = store_text(until);
-        for (size_t i = 0; i < rows->count; i++) write_row(rows, i, &texts[i], &arg[3 + ROW_ARGS * i]);
-        e = redis_store_eval(s, shard, rows_script, arg, 1, 3 + ROW_ARGS * rows->count, &r, f);
+        snprintf(least, sizeof least, "%" PRIu64, from);
+        arg[2] = store_text(least);
+        arg[3] = store_text(until);
+        for (size_t i = 0; i < rows->count; i++) write_row(rows, i, &texts[i], &arg[4 + ROW_ARGS * i]);
+        e = redis_store_eval(s, shard, rows_script, arg, 1, 4 + ROW_ARGS * rows->count, &r, f);
     }
-    if (e == SG_OK) freeReplyObject(r);
+    if (e == SG_OK && !store_reply_is(r, "OK"))
+        e = sg_fail(f, SG_ERR_MISMATCH, "shard %u of the view: its billing cells were lost", shard);
+    if (r) freeReplyObject(r);
     rows->count = 0;
     free(arg);
     free(texts);
