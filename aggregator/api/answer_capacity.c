@@ -17,7 +17,8 @@ struct capacities {
 static enum sg_error take_runner(void *arg, const struct view_capacity *c)
 {
     struct capacities *l = arg;
-    if (l->q->params.given & PARAM_BIT(PARAM_REGION) && strcmp(l->q->params.region.s, c->region.s) != 0) return SG_OK;
+    if (l->q->params.given & PARAM_BIT(PARAM_REGION) && strcmp(l->q->params.region.s, c->is.region.s) != 0)
+        return SG_OK;
     if (l->count == RUNNERS_MAX) return SG_ERR_LIMIT;
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? l->capacity * 2 : 64;
@@ -33,7 +34,7 @@ static enum sg_error take_runner(void *arg, const struct view_capacity *c)
 static int compare(const void *a, const void *b)
 {
     const struct view_capacity *x = a, *y = b;
-    int by_region = strcmp(x->region.s, y->region.s);
+    int by_region = strcmp(x->is.region.s, y->is.region.s);
     return by_region ? by_region : strcmp(x->runner.s, y->runner.s);
 }
 
@@ -47,30 +48,28 @@ static void write_resource(struct json_out *j, const char *total_name, uint64_t 
 
 static void write_one(struct json_out *j, const struct view_capacity *c)
 {
+    const struct batch_capacity *is = &c->is.is;
     json_out_object_begin(j, NULL);
     if (c->runner.s[0]) json_out_string(j, "runner", c->runner.s);
-    json_out_string(j, "region", c->region.s);
-    write_resource(j, "vcpus_total", c->vcpus_total, "vcpus_allocated", c->vcpus_allocated, "vcpus_free");
-    write_resource(j, "mem_mib_total", c->mem_mib_total, "mem_mib_allocated", c->mem_mib_allocated, "mem_mib_free");
-    write_resource(j, "disk_mib_total", c->disk_mib_total, "disk_mib_allocated", c->disk_mib_allocated,
+    json_out_string(j, "region", c->is.region.s);
+    write_resource(j, "vcpus_total", is->vcpus_total, "vcpus_allocated", is->vcpus_allocated, "vcpus_free");
+    write_resource(j, "mem_mib_total", is->mem_mib_total, "mem_mib_allocated", is->mem_mib_allocated, "mem_mib_free");
+    write_resource(j, "disk_mib_total", is->disk_mib_total, "disk_mib_allocated", is->disk_mib_allocated,
                    "disk_mib_free");
-    json_out_u64(j, "warm", c->warm);
-    json_out_u64(j, "sandboxes_running", c->sandboxes_running);
-    json_out_time(j, "as_of", c->at);
+    json_out_u64(j, "warm", is->warm);
+    json_out_u64(j, "sandboxes_running", is->sandboxes_running);
+    json_out_time(j, "as_of", c->is.at);
     json_out_object_begin(j, "peak_1h");
-    json_out_u64(j, "vcpus_allocated", c->peak_vcpus);
-    json_out_u64(j, "mem_mib_allocated", c->peak_mem_mib);
-    json_out_u64(j, "disk_mib_allocated", c->peak_disk_mib);
-    json_out_u64(j, "sandboxes_running", c->peak_sandboxes);
+    json_out_u64(j, "vcpus_allocated", c->peak.vcpus_allocated);
+    json_out_u64(j, "mem_mib_allocated", c->peak.mem_mib_allocated);
+    json_out_u64(j, "disk_mib_allocated", c->peak.disk_mib_allocated);
+    json_out_u64(j, "sandboxes_running", c->peak.sandboxes_running);
     json_out_object_end(j);
     json_out_object_end(j);
 }
 
-/* A region is the sum of its runners, as old as the oldest of them; its peak is the sum of theirs, so never too low. */
-static void region_add(struct view_capacity *sum, const struct view_capacity *c)
+static void add(struct batch_capacity *sum, const struct batch_capacity *c)
 {
-    sum->region = c->region;
-    if (sum->at.v == 0 || c->at.v < sum->at.v) sum->at = c->at;
     sum->vcpus_total += c->vcpus_total;
     sum->mem_mib_total += c->mem_mib_total;
     sum->disk_mib_total += c->disk_mib_total;
@@ -79,10 +78,15 @@ static void region_add(struct view_capacity *sum, const struct view_capacity *c)
     sum->mem_mib_allocated += c->mem_mib_allocated;
     sum->disk_mib_allocated += c->disk_mib_allocated;
     sum->sandboxes_running += c->sandboxes_running;
-    sum->peak_vcpus += c->peak_vcpus;
-    sum->peak_mem_mib += c->peak_mem_mib;
-    sum->peak_disk_mib += c->peak_disk_mib;
-    sum->peak_sandboxes += c->peak_sandboxes;
+}
+
+/* A region is the sum of its runners, as old as the oldest of them; its peak is the sum of theirs, so never too low. */
+static void region_add(struct view_capacity *sum, const struct view_capacity *c)
+{
+    if (sum->is.at.v == 0 || c->is.at.v < sum->is.at.v) sum->is.at = c->is.at;
+    sum->is.region = c->is.region;
+    add(&sum->is.is, &c->is.is);
+    add(&sum->peak, &c->peak);
 }
 
 static void write_all(const struct capacities *l, struct json_out *j)
@@ -93,8 +97,8 @@ static void write_all(const struct capacities *l, struct json_out *j)
     json_out_array_begin(j, "regions");
     for (size_t i = 0; i < l->count;) {
         struct view_capacity sum = {0};
-        const char *region = l->runner[i].region.s;
-        for (; i < l->count && strcmp(l->runner[i].region.s, region) == 0; i++) region_add(&sum, &l->runner[i]);
+        const char *region = l->runner[i].is.region.s;
+        for (; i < l->count && strcmp(l->runner[i].is.region.s, region) == 0; i++) region_add(&sum, &l->runner[i]);
         write_one(j, &sum);
     }
     json_out_array_end(j);

@@ -12,6 +12,7 @@
 
 #include "aggregator/api/params.h"
 #include "proto/cell.h"
+#include "proto/mark.h"
 #include "proto/run_cell.h"
 #include "proto/vector.h"
 #include "sandglass/error.h"
@@ -88,11 +89,9 @@ SG_MUST_USE enum sg_error view_accepted(struct view *v, struct view_accepted *ou
 
 /* A runner's newest capacity and the peaks of the last hour; no team, no sandbox. */
 struct view_capacity {
-    struct id runner, region;
-    struct wall_ms at;
-    uint64_t vcpus_total, mem_mib_total, disk_mib_total, warm;
-    uint64_t vcpus_allocated, mem_mib_allocated, disk_mib_allocated, sandboxes_running;
-    uint64_t peak_vcpus, peak_mem_mib, peak_disk_mib, peak_sandboxes; /* of the hour of `at` and the one before */
+    struct id runner;
+    struct capacity is;
+    struct batch_capacity peak; /* of the last hour; only what is allocated counts */
 };
 /* Takes a runner's capacity; anything but OK ends the reading. */
 typedef enum sg_error view_each_capacity(void *arg, const struct view_capacity *capacity);

@@ -101,37 +101,26 @@ static enum sg_error gap_rows(const struct redisReply *hash, view_each_gap *each
     return e;
 }
 
-/* A mark as the field `r:<runner>:<epoch>` and its text say it. */
-struct mark {
-    struct id runner, region;
+/* A runner's mark, with what its field says. */
+struct runner_mark {
+    struct id runner;
     uint64_t epoch;
-    struct wall_ms ct, last;
-    struct words words;
+    struct mark mark;
+    bool bad; /* its text cannot be read */
 };
 
-/* False: not a mark of a runner. bad in words: it cannot be read. */
-static bool mark_read(const struct redisReply *field, const struct redisReply *text, struct mark *m)
+/* False: the field is not a mark's. */
+static bool mark_read(const struct redisReply *field, const struct redisReply *text, struct runner_mark *m)
 {
-    if (strncmp(field->str, "r:", 2) != 0) return false;
-    const char *colon = strchr(field->str + 2, ':');
-    *m = (struct mark){.words = {text->str, text->len, false}};
-    if (!colon || !id_valid(field->str + 2, (size_t)(colon - field->str - 2))) {
-        m->words.bad = true;
-        return true;
-    }
-    memcpy(m->runner.s, field->str + 2, (size_t)(colon - field->str - 2));
-    struct text t = text_over(colon + 1, strlen(colon + 1));
-    m->epoch = text_u64(&t);
-    words_copy(&m->words, "region", m->region.s, sizeof m->region.s);
-    m->ct = words_wall(&m->words, "ct");
-    m->last = words_wall(&m->words, "last");
-    if (!text_done(&t)) m->words.bad = true;
+    *m = (struct runner_mark){0};
+    if (!mark_field_decode(field->str, field->len, &m->runner, &m->epoch)) return false;
+    m->bad = mark_decode(text->str, text->len, &m->mark) != SG_OK;
     return true;
 }
 
-static bool newer_epoch_exists(const struct redisReply *marks, const struct mark *m)
+static bool newer_epoch_exists(const struct redisReply *marks, const struct runner_mark *m)
 {
-    struct mark other;
+    struct runner_mark other;
     for (size_t i = 0; i < marks->elements; i += 2)
         if (mark_read(marks->element[i], marks->element[i + 1], &other) && strcmp(other.runner.s, m->runner.s) == 0 &&
             other.epoch > m->epoch)
@@ -145,11 +134,11 @@ static enum sg_error silent_rows(const struct view *v, const struct redisReply *
 {
     enum sg_error e = SG_OK;
     for (size_t i = 0; !e && i < marks->elements; i += 2) {
-        struct mark m;
+        struct runner_mark m;
         if (!mark_read(marks->element[i], marks->element[i + 1], &m)) continue;
-        if (m.words.bad) return SG_ERR_CORRUPT;
-        if (m.ct.v == 0 || m.last.v >= heard.v - v->grace_ms || newer_epoch_exists(marks, &m)) continue;
-        struct view_gap g = {.runner = m.runner, .region = m.region, .from = m.ct};
+        if (m.bad) return SG_ERR_CORRUPT;
+        if (m.mark.ct.v == 0 || m.mark.last.v >= heard.v - v->grace_ms || newer_epoch_exists(marks, &m)) continue;
+        struct view_gap g = {.runner = m.runner, .region = m.mark.region, .from = m.mark.ct};
         e = each(arg, &g);
     }
     return e;
@@ -209,15 +198,16 @@ enum sg_error view_gaps(struct view *v, view_each_gap *each, void *arg, struct s
 
 /* ---- the runners' own sums ---- */
 
-static enum sg_error accepted_add(struct view_accepted *out, struct words *w)
+static enum sg_error accepted_add(struct view_accepted *out, const struct runner_mark *m)
 {
-    bool ok = amount_add(&out->vcpu_ms, (struct amount){words_u64(w, "vcpu_ms")}) &&
-              amount_add(&out->mem_mib_ms, (struct amount){words_u64(w, "mem_mib_ms")}) &&
-              amount_add(&out->disk_mib_ms, (struct amount){words_u64(w, "disk_mib_ms")}) &&
-              amount_add(&out->running_ms, (struct amount){words_u64(w, "running_ms")}) &&
-              amount_add(&out->events, (struct amount){words_u64(w, "events")}) &&
-              amount_add(&out->refused, (struct amount){words_u64(w, "refused")});
-    if (w->bad) return SG_ERR_CORRUPT;
+    const struct batch_totals *t = &m->mark.totals;
+    if (m->bad) return SG_ERR_CORRUPT;
+    bool ok = amount_add(&out->vcpu_ms, (struct amount){t->vcpu_ms}) &&
+              amount_add(&out->mem_mib_ms, (struct amount){t->mem_mib_ms}) &&
+              amount_add(&out->disk_mib_ms, (struct amount){t->disk_mib_ms}) &&
+              amount_add(&out->running_ms, (struct amount){t->running_ms}) &&
+              amount_add(&out->events, (struct amount){t->events}) &&
+              amount_add(&out->refused, (struct amount){t->refused});
     return ok ? SG_OK : SG_ERR_OVERFLOW;
 }
 
@@ -227,11 +217,11 @@ enum sg_error view_accepted(struct view *v, struct view_accepted *out, struct sg
     *out = (struct view_accepted){0};
     for (uint32_t p = 0; !e && p < v->partitions; p++) {
         struct redisReply *marks = NULL;
-        struct mark m;
+        struct runner_mark m;
         e = partition_hash(v, "marks", p, &marks, f);
         if (e) return e;
         for (size_t i = 0; !e && i < marks->elements; i += 2)
-            if (mark_read(marks->element[i], marks->element[i + 1], &m)) e = accepted_add(out, &m.words);
+            if (mark_read(marks->element[i], marks->element[i + 1], &m)) e = accepted_add(out, &m);
         if (e) (void)sg_fail(f, e, "the marks cannot be added up: %s", sg_error_text(e));
         freeReplyObject(marks);
     }
@@ -240,46 +230,38 @@ enum sg_error view_accepted(struct view *v, struct view_accepted *out, struct sg
 
 /* ---- capacities ---- */
 
-static void capacity_peaks(const struct redisReply *hash, struct view_capacity *c)
+static uint64_t higher(uint64_t a, uint64_t b)
 {
-    struct wall_ms hour = wall_floor(c->at, HOUR_MS);
-    c->peak_vcpus = c->vcpus_allocated;
-    c->peak_mem_mib = c->mem_mib_allocated;
-    c->peak_disk_mib = c->disk_mib_allocated;
-    c->peak_sandboxes = c->sandboxes_running;
-    for (int64_t start = hour.v - HOUR_MS; start <= hour.v; start += HOUR_MS) {
+    return a > b ? a : b;
+}
+
+/* The peaks of the hour of `at` and of the one before: the last hour lies in these two. */
+static enum sg_error capacity_peaks(const struct redisReply *hash, struct view_capacity *c)
+{
+    int64_t hour = wall_floor(c->is.at, HOUR_MS).v;
+    c->peak = c->is.is;
+    for (int64_t start = hour - HOUR_MS; start <= hour; start += HOUR_MS) {
         char name[ROW_NAME_BYTES];
+        struct capacity peak;
         snprintf(name, sizeof name, "%s:%lld", c->runner.s, (long long)(start / SECOND_MS));
         const struct redisReply *text = hash_get(hash, name);
         if (!text) continue;
-        struct words w = {text->str, text->len, false};
-        uint64_t vcpus = words_u64(&w, "vcpus_allocated"), mem = words_u64(&w, "mem_mib_allocated");
-        uint64_t disk = words_u64(&w, "disk_mib_allocated"), sandboxes = words_u64(&w, "sandboxes_running");
-        if (vcpus > c->peak_vcpus) c->peak_vcpus = vcpus;
-        if (mem > c->peak_mem_mib) c->peak_mem_mib = mem;
-        if (disk > c->peak_disk_mib) c->peak_disk_mib = disk;
-        if (sandboxes > c->peak_sandboxes) c->peak_sandboxes = sandboxes;
+        if (capacity_decode(text->str, text->len, &peak)) return SG_ERR_CORRUPT;
+        c->peak.vcpus_allocated = higher(c->peak.vcpus_allocated, peak.is.vcpus_allocated);
+        c->peak.mem_mib_allocated = higher(c->peak.mem_mib_allocated, peak.is.mem_mib_allocated);
+        c->peak.disk_mib_allocated = higher(c->peak.disk_mib_allocated, peak.is.disk_mib_allocated);
+        c->peak.sandboxes_running = higher(c->peak.sandboxes_running, peak.is.sandboxes_running);
     }
+    return SG_OK;
 }
 
 static enum sg_error capacity_read(const struct redisReply *field, const struct redisReply *text,
                                    struct view_capacity *c)
 {
-    struct words w = {text->str, text->len, false};
     *c = (struct view_capacity){0};
-    if (!id_valid(field->str, field->len)) return SG_ERR_CORRUPT;
+    if (!id_valid(field->str, field->len) || capacity_decode(text->str, text->len, &c->is)) return SG_ERR_CORRUPT;
     memcpy(c->runner.s, field->str, field->len + 1);
-    words_copy(&w, "region", c->region.s, sizeof c->region.s);
-    c->at = words_wall(&w, "at");
-    c->vcpus_total = words_u64(&w, "vcpus_total");
-    c->mem_mib_total = words_u64(&w, "mem_mib_total");
-    c->disk_mib_total = words_u64(&w, "disk_mib_total");
-    c->warm = words_u64(&w, "warm");
-    c->vcpus_allocated = words_u64(&w, "vcpus_allocated");
-    c->mem_mib_allocated = words_u64(&w, "mem_mib_allocated");
-    c->disk_mib_allocated = words_u64(&w, "disk_mib_allocated");
-    c->sandboxes_running = words_u64(&w, "sandboxes_running");
-    return w.bad ? SG_ERR_CORRUPT : SG_OK;
+    return SG_OK;
 }
 
 enum sg_error view_capacities(struct view *v, view_each_capacity *each, void *arg, struct sg_fault *f)
@@ -293,7 +275,7 @@ enum sg_error view_capacities(struct view *v, view_each_capacity *each, void *ar
             struct view_capacity c;
             if (strchr(hash->element[i]->str, ':')) continue; /* an hour's peaks */
             e = capacity_read(hash->element[i], hash->element[i + 1], &c);
-            if (!e) capacity_peaks(hash, &c);
+            if (!e) e = capacity_peaks(hash, &c);
             if (!e) e = each(arg, &c);
         }
         if (e) (void)sg_fail(f, e, "the capacities cannot be read: %s", sg_error_text(e));
