@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/json_out.h"
 #include "proto/keys.h"
 
@@ -75,13 +76,7 @@ static enum sg_error gap_take(void *arg, const struct view_gap *gap)
         }
     }
     if (l->count == GAPS_TOLD_MAX) return SG_OK;
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? l->capacity * 2 : 16;
-        void *grown = realloc(l->gap, capacity * sizeof *l->gap);
-        if (!grown) return SG_ERR_NOMEM;
-        l->gap = grown;
-        l->capacity = capacity;
-    }
+    if (!array_reserve(&l->gap, &l->capacity, l->count, sizeof *l->gap)) return SG_ERR_NOMEM;
     l->gap[l->count++] = (struct listed){gap->region, gap->from, gap->to, 1};
     return SG_OK;
 }

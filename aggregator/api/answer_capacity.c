@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "aggregator/api/answer.h"
+#include "common/array.h"
 #include "common/json_out.h"
 
 enum { RUNNERS_MAX = 100 * 1000 };
@@ -20,13 +21,7 @@ static enum sg_error take_runner(void *arg, const struct view_capacity *c)
     if (l->q->params.given & PARAM_BIT(PARAM_REGION) && strcmp(l->q->params.region.s, c->is.region.s) != 0)
         return SG_OK;
     if (l->count == RUNNERS_MAX) return SG_ERR_LIMIT;
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? l->capacity * 2 : 64;
-        void *grown = realloc(l->runner, capacity * sizeof *l->runner);
-        if (!grown) return SG_ERR_NOMEM;
-        l->runner = grown;
-        l->capacity = capacity;
-    }
+    if (!array_reserve(&l->runner, &l->capacity, l->count, sizeof *l->runner)) return SG_ERR_NOMEM;
     l->runner[l->count++] = *c;
     return SG_OK;
 }

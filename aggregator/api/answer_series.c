@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/json_out.h"
 #include "common/rfc3339.h"
 
@@ -38,13 +39,7 @@ static enum sg_error gather(void *arg, const struct view_rollup *r)
     struct amount value = sums_get(r->sums, p->meter);
     if (!wanted(p, r) || value.v == 0) return SG_OK;
     if (s->count == SERIES_POINTS_MAX) return SG_ERR_OVERFLOW;
-    if (s->count == s->capacity) {
-        size_t capacity = s->capacity ? s->capacity * 2 : 256;
-        struct point *grown = realloc(s->point, capacity * sizeof *grown);
-        if (!grown) return SG_ERR_NOMEM;
-        s->point = grown;
-        s->capacity = capacity;
-    }
+    if (!array_reserve(&s->point, &s->capacity, s->count, sizeof *s->point)) return SG_ERR_NOMEM;
     struct point *new = &s->point[s->count++];
     *new = (struct point){.start = r->start, .value = value.v};
     const char *group = p->group_by == GROUP_PROJECT ? r->project : p->group_by == GROUP_REGION ? r->region : "";

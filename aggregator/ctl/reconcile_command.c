@@ -16,6 +16,7 @@
 
 #include "aggregator/ctl/ctl.h"
 #include "aggregator/ctl/view_open.h"
+#include "common/array.h"
 #include "common/buffer.h"
 #include "common/json_out.h"
 #include "common/rfc3339.h"
@@ -64,13 +65,7 @@ static struct hour *hour_of(struct books *b, struct wall_ms start)
             high = middle;
     }
     if (low < b->hour_count && b->hour[low].start.v == start.v) return &b->hour[low];
-    if (b->hour_count == b->hour_capacity) {
-        size_t capacity = b->hour_capacity ? b->hour_capacity * 2 : 256;
-        void *grown = realloc(b->hour, capacity * sizeof *b->hour);
-        if (!grown) return NULL;
-        b->hour = grown;
-        b->hour_capacity = capacity;
-    }
+    if (!array_reserve(&b->hour, &b->hour_capacity, b->hour_count, sizeof *b->hour)) return NULL;
     memmove(b->hour + low + 1, b->hour + low, (b->hour_count - low) * sizeof *b->hour);
     b->hour[low] = (struct hour){.start = start};
     b->hour_count++;

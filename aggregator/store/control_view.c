@@ -6,6 +6,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "common/array.h"
+
 void control_view_destroy(struct control_view *v)
 {
     free(v->key);
@@ -58,23 +60,12 @@ static bool rehash(const struct control_view *v, uint32_t **slot, size_t *slots,
     return true;
 }
 
-static bool reserve(void **array, size_t *capacity, size_t count, size_t item_bytes)
-{
-    if (count < *capacity) return true;
-    size_t wanted = *capacity ? *capacity * 2 : 16;
-    void *grown = realloc(*array, wanted * item_bytes);
-    if (!grown) return false;
-    *array = grown;
-    *capacity = wanted;
-    return true;
-}
-
 static enum sg_error key_created(struct control_view *v, const struct control_fact *fact)
 {
     if (control_view_key(v, fact->key_hex))
         return SG_OK; /* the first one stands: a key is never moved to another team */
     if (v->key_count == CONTROL_KEYS_MAX) return SG_ERR_LIMIT;
-    if (!reserve((void **)&v->key, &v->key_capacity, v->key_count, sizeof *v->key)) return SG_ERR_NOMEM;
+    if (!array_reserve(&v->key, &v->key_capacity, v->key_count, sizeof *v->key)) return SG_ERR_NOMEM;
     if (!rehash(v, &v->key_slot, &v->key_slots, key_text, v->key_count, false)) return SG_ERR_NOMEM;
     struct control_key *k = &v->key[v->key_count];
     *k = (struct control_key){.team = fact->team, .role = fact->role, .created = fact->at};
@@ -94,7 +85,7 @@ static enum sg_error account_set(struct control_view *v, const struct control_fa
                                                                                                        : SG_ERR_NOMEM;
     }
     if (v->account_count == CONTROL_ACCOUNTS_MAX) return SG_ERR_LIMIT;
-    if (!reserve((void **)&v->account, &v->account_capacity, v->account_count, sizeof *v->account)) return SG_ERR_NOMEM;
+    if (!array_reserve(&v->account, &v->account_capacity, v->account_count, sizeof *v->account)) return SG_ERR_NOMEM;
     if (!rehash(v, &v->account_slot, &v->account_slots, team_text, v->account_count, false) ||
         !rehash(v, &v->customer_slot, &v->customer_slots, customer_text, v->account_count, false))
         return SG_ERR_NOMEM;
