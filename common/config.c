@@ -27,25 +27,17 @@ struct load {
     struct sg_fault *f;
 };
 
-static enum sg_error read_file(const char *file, char **out, size_t *length, struct sg_fault *f)
+/* text has room for FILE_BYTES_MAX + 1 bytes. */
+static enum sg_error read_file(const char *file, char *text, size_t *length, struct sg_fault *f)
 {
     FILE *in = fopen(file, "re");
     if (!in) return sg_fail(f, SG_ERR_IO, "%s: %s", file, strerror(errno));
     enum sg_error e = SG_OK;
-    *out = malloc(FILE_BYTES_MAX + 1);
-    if (!*out) {
-        e = sg_fail(f, SG_ERR_NOMEM, "%s: no memory", file);
-        goto close;
-    }
-    *length = fread(*out, 1, FILE_BYTES_MAX + 1, in);
+    *length = fread(text, 1, FILE_BYTES_MAX + 1, in);
     if (ferror(in))
         e = sg_fail(f, SG_ERR_IO, "%s: %s", file, strerror(errno));
     else if (*length > FILE_BYTES_MAX)
         e = sg_fail(f, SG_ERR_LIMIT, "%s: larger than %d bytes", file, FILE_BYTES_MAX);
-    if (!e) goto close;
-    explicit_bzero(*out, FILE_BYTES_MAX + 1);
-    free(*out);
-close:
     fclose(in);
     return e;
 }
@@ -144,13 +136,13 @@ static enum sg_error take_defaults(struct load *l)
 enum sg_error config_load(const char *file, const struct config_table *table, void *out, struct sg_fault *f)
 {
     struct load l = {.file = file, .table = table, .out = out, .f = f};
-    char *text;
-    size_t length;
+    size_t length = 0;
     assert(table->count <= CONFIG_KEYS_MAX);
     memset(out, 0, table->struct_bytes);
-    enum sg_error e = read_file(file, &text, &length, f);
-    if (e) return e;
-    e = take_lines(&l, text, length);
+    char *text = malloc(FILE_BYTES_MAX + 1);
+    if (!text) return sg_fail(f, SG_ERR_NOMEM, "%s: no memory", file);
+    enum sg_error e = read_file(file, text, &length, f);
+    if (!e) e = take_lines(&l, text, length);
     explicit_bzero(text, FILE_BYTES_MAX + 1);
     free(text);
     if (!e) e = take_defaults(&l);

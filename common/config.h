@@ -95,7 +95,7 @@ struct config_table {
     enum sg_error (*check)(const void *config, struct sg_fault *f);
 };
 
-/* Reads file into out (struct_bytes, overwritten). On error out is destroyed and zeroed. CONFIG, IO, NOMEM. */
+/* Reads file into out (struct_bytes, overwritten). On error out is destroyed and zeroed. CONFIG, IO, LIMIT, NOMEM. */
 SG_MUST_USE enum sg_error config_load(const char *file, const struct config_table *table, void *out,
                                       struct sg_fault *f);
 /* Frees what config_load made, wipes secrets, zeroes. Safe on a zeroed struct. */

@@ -233,7 +233,7 @@ void config_type_free(const struct config_key *k, void *member)
     switch (k->type) {
     case CONFIG_TYPE_SECRET:
         if (*(char **)member) explicit_bzero(*(char **)member, strlen(*(char **)member));
-        /* fallthrough */
+        __attribute__((fallthrough));
     case CONFIG_TYPE_STRING:
     case CONFIG_TYPE_PATH: free(*(char **)member); break;
     case CONFIG_TYPE_LIST:
