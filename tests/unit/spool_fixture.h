@@ -21,6 +21,7 @@ struct meter {
 
 static char directory[64];
 
+/* A spool_apply for struct meter. */
 static inline enum sg_error apply(void *arg, enum spool_record_kind kind, uint64_t seq, const uint8_t *bytes,
                                   size_t length, struct sg_fault *f)
 {
@@ -35,23 +36,27 @@ static inline enum sg_error apply(void *arg, enum spool_record_kind kind, uint64
     return SG_OK;
 }
 
+/* Makes `directory`. */
 static inline void make_directory(void)
 {
     snprintf(directory, sizeof directory, "/tmp/sandglass-spool-XXXXXX");
     cr_assert(mkdtemp(directory));
 }
 
+/* Removes it with what is in it. */
 static inline void remove_directory(void)
 {
     remove_tree(directory);
 }
 
+/* Small segments in `directory`. */
 static inline struct spool_options options(void)
 {
     return (struct spool_options){
         .directory = directory, .runner = "r-1", .now = {EPOCH}, .bytes_max = 128 << 20, .segment_bytes = 1000};
 }
 
+/* Opens, or the test fails; *m is what recovery said. */
 static inline void must_open(struct spool *s, const struct spool_options *o, struct meter *m)
 {
     struct sg_fault f = {0};
@@ -68,6 +73,7 @@ static inline size_t batch_of(uint64_t seq, uint8_t out[static 512])
     return length;
 }
 
+/* Appends the next batch. */
 static inline enum sg_error append(struct spool *s, struct sg_fault *f)
 {
     uint8_t batch[512];
@@ -78,6 +84,7 @@ static inline enum sg_error append(struct spool *s, struct sg_fault *f)
     return spool_append(s, batch, length, (uint8_t *)state, (size_t)n, f);
 }
 
+/* Rolls with the state of the last one. */
 static inline enum sg_error roll(struct spool *s, struct sg_fault *f)
 {
     char state[64];
@@ -85,6 +92,7 @@ static inline enum sg_error roll(struct spool *s, struct sg_fault *f)
     return spool_roll(s, (uint8_t *)state, (size_t)n, f);
 }
 
+/* count times append and sync, rolling when it is asked for. */
 static inline void commit(struct spool *s, unsigned count)
 {
     struct sg_fault f = {0};
@@ -95,6 +103,7 @@ static inline void commit(struct spool *s, unsigned count)
     }
 }
 
+/* Reads batches first..last and compares. */
 static inline void expect_batches(struct spool *s, uint64_t first, uint64_t last)
 {
     struct sg_fault f = {0};
