@@ -1,0 +1,133 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/ledger.h"
+
+static struct ledger_record intent(void)
+{
+    struct ledger_record r = {.kind = LEDGER_INTENT,
+                              .at = {INT64_C(1763888460123)},
+                              .team = {"t1"},
+                              .customer = {"cus_1"},
+                              .meter = FIELD_VCPU_MS,
+                              .hour = {INT64_C(1763884800000)},
+                              .revision = 1,
+                              .mode = BILL_SET,
+                              .total = {3600000},
+                              .value = {3600000},
+                              .body = "event_name=vcpu_ms&payload%5Bvalue%5D=3600000",
+                              .positions = "0@88123 3@99"};
+    snprintf(r.identifier, sizeof r.identifier, "%s",
+             "sg1-00000000000000000000000000000000000000000000000000000000000000ff");
+    return r;
+}
+
+static size_t encode(const struct ledger_record *r, char out[static 4096])
+{
+    size_t length = 0;
+    cr_assert_eq(ledger_encode(r, out, 4096, &length), SG_OK);
+    cr_assert(ledger_is_billing(out, length));
+    return length;
+}
+
+Test(ledger, records_come_back_as_they_were)
+{
+    char text[4096];
+    struct ledger_record r = intent(), back;
+    size_t n = encode(&r, text);
+    cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
+    r.positions = NULL;
+    cr_assert_eq(memcmp(&r, &back, sizeof r), 0);
+    struct ledger_record outcome = {.kind = LEDGER_OUTCOME,
+                                    .at = r.at,
+                                    .team = r.team,
+                                    .customer = r.customer,
+                                    .meter = field_of_api_call(OPERATION_FILE_READ, 404),
+                                    .hour = r.hour,
+                                    .revision = 7,
+                                    .result = LEDGER_DUPLICATE,
+                                    .status = 400,
+                                    .request_id = "req_1"};
+    n = encode(&outcome, text);
+    cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
+    cr_assert_eq(memcmp(&outcome, &back, sizeof back), 0);
+    struct ledger_record note = {.kind = LEDGER_NOTE,
+                                 .at = r.at,
+                                 .team = r.team,
+                                 .customer = r.customer,
+                                 .meter = r.meter,
+                                 .hour = r.hour,
+                                 .revision = 2,
+                                 .reason = LEDGER_HELD_AGE};
+    n = encode(&note, text);
+    cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
+    cr_assert_eq(memcmp(&note, &back, sizeof back), 0);
+}
+
+Test(ledger, an_unknown_version_is_refused_with_its_number)
+{
+    struct sg_fault f = {0};
+    struct ledger_record back;
+    static const char text[] = "{\"v\":17,\"kind\":\"intent\"}";
+    cr_assert_eq(ledger_decode(text, sizeof text - 1, &back, &f), SG_ERR_VERSION);
+    cr_assert_not_null(strstr(f.text, "17"));
+}
+
+/* Replaces the first `from` in a good record and expects a refusal that quotes nothing. */
+static void refused(const char *from, const char *to)
+{
+    char text[4096], changed[4096];
+    struct ledger_record r = intent(), back;
+    struct sg_fault f = {0};
+    size_t n = encode(&r, text);
+    text[n] = '\0';
+    const char *at = strstr(text, from);
+    cr_assert_not_null(at, "%s", from);
+    int length = snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    cr_assert_eq(ledger_decode(changed, (size_t)length, &back, &f), SG_ERR_MALFORMED, "accepted %s", to);
+    cr_assert_null(strstr(f.text, "CANARY"));
+}
+
+Test(ledger, what_encoding_would_not_write_is_refused)
+{
+    refused("\"intent\"", "\"CANARY\"");
+    refused("\"t1\"", "\"CANARY:x\"");
+    refused("\"vcpu_ms\"", "\"CANARY\"");
+    refused("1763884800,", "1763884801,");
+    refused("\"revision\":1", "\"revision\":0");
+    refused("\"revision\":1", "\"revision\":1.0");
+    refused("\"set\"", "\"CANARY\"");
+    refused("\"value\":3600000", "\"value\":3600001");
+    refused("\"value\":3600000", "\"value\":1000000000000000");
+    refused("event_name", "CANARY name");
+    refused("\"at\":", "\"CANARY\":1,\"at\":");
+    refused("\"positions\":\"0@88123 3@99\"", "\"position\":\"CANARY\"");
+}
+
+Test(ledger, an_archive_record_is_not_taken_for_a_billing_record)
+{
+    static const char archive[] = "{\"v\":1,\"kind\":\"archive\",\"at\":1}";
+    cr_assert_not(ledger_is_billing(archive, sizeof archive - 1));
+    cr_assert_not(ledger_is_billing("", 0));
+    cr_assert_not(ledger_is_billing("\x28\xb5\x2f\xfd", 4));
+}
+
+Test(ledger, files_of_the_first_version_are_read)
+{
+    char line[4096];
+    struct ledger_record r;
+    unsigned kinds[LEDGER_KINDS] = {0};
+    FILE *file = fopen(TEST_DATA_DIR "/ledger.v1", "r");
+    cr_assert_not_null(file);
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        cr_assert_eq(ledger_decode(line, strlen(line), &r, NULL), SG_OK, "%s", line);
+        kinds[r.kind]++;
+    }
+    fclose(file);
+    cr_assert_eq(kinds[LEDGER_INTENT], 2);
+    cr_assert_eq(kinds[LEDGER_OUTCOME], 2);
+    cr_assert_eq(kinds[LEDGER_NOTE], 2);
+}

@@ -1,0 +1,264 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "aggregator/billing/plan.h"
+
+#define HOUR INT64_C(1763884800000)
+
+static const struct plan_meter set_meter = {FIELD_VCPU_MS, BILL_SET, "stripe_customer_id", "value"};
+static const struct plan_meter delta_meter = {FIELD_MEM_MIB_MS, BILL_DELTA, "stripe_customer_id", "value"};
+
+static struct plan_question ask(const struct plan_meter *m, uint64_t total)
+{
+    return (struct plan_question){.account = "main",
+                                  .meter = m,
+                                  .team = "t1",
+                                  .customer = "cus_1",
+                                  .hour = {HOUR},
+                                  .total = {total},
+                                  .now = {HOUR + 2 * HOUR_MS}};
+}
+
+static void fold(struct book *b, const struct ledger_record *r)
+{
+    struct sg_fault f = {0};
+    cr_assert_eq(book_apply(b, r, b->end + 1, NULL, &f), SG_OK, "%s", f.text);
+}
+
+static void answer(struct book *b, const struct ledger_record *intent, enum ledger_result result)
+{
+    struct ledger_record r = *intent;
+    r.kind = LEDGER_OUTCOME;
+    r.result = result;
+    fold(b, &r);
+}
+
+/* The intent for a total; it is folded. */
+static struct ledger_record intend(struct book *b, const struct plan_meter *m, uint64_t total)
+{
+    struct ledger_record r;
+    struct plan_question q = ask(m, total);
+    cr_assert_eq(plan_revision(b, &q, &r), PLAN_RECORD);
+    cr_assert_eq(r.kind, LEDGER_INTENT);
+    fold(b, &r);
+    return r;
+}
+
+static enum plan_verdict verdict(const struct book *b, const struct plan_meter *m, uint64_t total)
+{
+    struct ledger_record r;
+    struct plan_question q = ask(m, total);
+    return plan_revision(b, &q, &r);
+}
+
+Test(plan, a_set_meter_gets_the_total_and_a_delta_meter_the_difference)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    cr_assert_eq(r.value.v, 100);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    r = intend(&b, &set_meter, 130);
+    cr_assert(r.value.v == 130 && r.revision == 2);
+    r = intend(&b, &delta_meter, 100);
+    answer(&b, &r, LEDGER_DUPLICATE);
+    r = intend(&b, &delta_meter, 130);
+    cr_assert(r.value.v == 30 && r.total.v == 130 && r.revision == 2);
+    book_destroy(&b);
+}
+
+Test(plan, one_revision_is_open_and_totals_only_go_up)
+{
+    struct book b = {0};
+    cr_assert_eq(verdict(&b, &set_meter, 0), PLAN_SETTLED);
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    cr_assert_eq(verdict(&b, &set_meter, 130), PLAN_UNRESOLVED);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    cr_assert_eq(verdict(&b, &set_meter, 100), PLAN_SETTLED);
+    cr_assert_eq(verdict(&b, &set_meter, 99), PLAN_LOWER);
+    cr_assert_eq(verdict(&b, &set_meter, 101), PLAN_RECORD);
+    book_destroy(&b);
+}
+
+Test(plan, a_team_without_a_customer_is_pending_and_an_hour_keeps_its_first_customer)
+{
+    struct book b = {0};
+    struct ledger_record r;
+    struct plan_question q = ask(&set_meter, 100);
+    q.customer = NULL;
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_PENDING);
+    r = intend(&b, &set_meter, 100);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    q.total.v = 200;
+    q.customer = "cus_2";
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert_str_eq(r.customer.s, "cus_1");
+    q.hour.v += HOUR_MS;
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert_str_eq(r.customer.s, "cus_2");
+    book_destroy(&b);
+}
+
+Test(plan, the_identifier_holds_everything_but_the_value)
+{
+    struct book b = {0};
+    struct ledger_record r, other;
+    struct plan_question q = ask(&set_meter, 100);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    q.total.v = 101;
+    q.now.v += 1;
+    q.team = "t2";
+    cr_assert_eq(plan_revision(&b, &q, &other), PLAN_RECORD);
+    cr_assert_str_eq(r.identifier, other.identifier);
+    char names[6][LEDGER_IDENTIFIER_BYTES];
+    for (int i = 0; i < 6; i++) {
+        struct plan_meter m = i == 1 ? delta_meter : set_meter;
+        struct plan_question p = ask(&m, 100);
+        if (i == 2) m.mode = BILL_DELTA;
+        if (i == 3) p.account = "other";
+        if (i == 4) p.hour.v += HOUR_MS;
+        plan_identifier(&p, i == 5 ? "cus_2" : "cus_1", 1, names[i]);
+        for (int k = 0; k < i; k++) cr_assert_str_neq(names[i], names[k]);
+    }
+    plan_identifier(&q, "cus_1", 2, names[1]);
+    cr_assert_str_neq(names[0], names[1]);
+    cr_assert_str_eq(names[0], r.identifier);
+    cr_assert_eq(strlen(r.identifier), 68);
+}
+
+Test(plan, the_body_is_what_stripe_reads)
+{
+    struct book b = {0};
+    struct ledger_record r;
+    struct plan_question q = ask(&set_meter, 100);
+    char expected[LEDGER_BODY_BYTES];
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    snprintf(
+        expected, sizeof expected,
+        "event_name=vcpu_ms&identifier=%s&payload%%5Bstripe_customer_id%%5D=cus_1&payload%%5Bvalue%%5D=100&timestamp="
+        "1763886600",
+        r.identifier);
+    cr_assert_str_eq(r.body, expected);
+}
+
+Test(plan, a_value_of_more_than_15_digits_is_held_and_said_once)
+{
+    struct book b = {0};
+    struct ledger_record r;
+    struct plan_question q = ask(&set_meter, LEDGER_VALUE_MAX + 1);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_DIGITS);
+    fold(&b, &r);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_HELD);
+    q.total.v = LEDGER_VALUE_MAX;
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert_eq(r.kind, LEDGER_INTENT, "what fits goes on");
+    q = ask(&delta_meter, LEDGER_VALUE_MAX);
+    r = intend(&b, &delta_meter, LEDGER_VALUE_MAX);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    cr_assert_eq(verdict(&b, &delta_meter, LEDGER_VALUE_MAX + 5), PLAN_RECORD, "a difference may be small");
+    book_destroy(&b);
+}
+
+Test(plan, an_hour_whose_meter_counts_otherwise_now_is_held)
+{
+    struct book b = {0};
+    struct plan_meter changed = set_meter;
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    changed.mode = BILL_DELTA;
+    struct plan_question q = ask(&changed, 130);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_MODE);
+    fold(&b, &r);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_HELD);
+    book_destroy(&b);
+}
+
+Test(plan, copies_are_begun_for_20_hours_from_the_intent_and_never_anew)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    struct book_open *o = b.open_first;
+    struct boot_ms boot = {1000};
+    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_SEND);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS - 1}, boot), PLAN_SEND);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
+    o->attempts = 7;
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - PLAN_SKEW_MS_MAX - 1}, boot), PLAN_LATER);
+    o->not_before.v = 1001;
+    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
+    o->not_before.v = 0;
+    o->in_flight = true;
+    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
+    book_destroy(&b);
+}
+
+Test(plan, backoff_doubles_up_to_a_minute_and_honours_what_was_asked)
+{
+    for (uint32_t random = 0; random < 5000000; random += 99991) {
+        cr_assert_leq(plan_backoff_ms(1, random, 0), 600);
+        cr_assert_geq(plan_backoff_ms(1, random, 0), 100);
+        cr_assert_leq(plan_backoff_ms(1000, random, 0), PLAN_BACKOFF_MS_MAX + 100);
+        cr_assert_geq(plan_backoff_ms(1, random, 7000), 7000);
+        cr_assert_leq(plan_backoff_ms(1, random, UINT64_MAX), PLAN_RETRY_AFTER_MS_MAX);
+    }
+    cr_assert_gt(plan_backoff_ms(9, 59999, 0), 50000);
+}
+
+/* ---- the book ---- */
+
+Test(book, what_does_not_follow_stops_the_fold)
+{
+    struct book b = {0};
+    struct sg_fault f;
+    struct ledger_record first = intend(&b, &set_meter, 100), r = first;
+    r.revision = 2;
+    r.total.v = r.value.v = 200;
+    cr_assert_eq(book_apply(&b, &r, 50, NULL, &f), SG_ERR_MISMATCH, "a second open one");
+    answer(&b, &first, LEDGER_ACCEPTED);
+    cr_assert_eq(book_apply(&b, &first, 51, NULL, &f), SG_ERR_MISMATCH, "the same revision again");
+    r.revision = 3;
+    cr_assert_eq(book_apply(&b, &r, 52, NULL, &f), SG_ERR_MISMATCH, "a hole");
+    r.revision = 2;
+    r.total.v = r.value.v = 100;
+    cr_assert_eq(book_apply(&b, &r, 53, NULL, &f), SG_ERR_MISMATCH, "no rise");
+    r.kind = LEDGER_OUTCOME;
+    cr_assert_eq(book_apply(&b, &r, 54, NULL, &f), SG_ERR_MISMATCH, "an outcome of nothing");
+    book_destroy(&b);
+}
+
+Test(book, records_that_were_folded_are_skipped)
+{
+    struct book b = {0};
+    struct book_change c;
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    cr_assert_eq(book_apply(&b, &r, b.end - 1, &c, NULL), SG_OK);
+    cr_assert_null(c.entry);
+    cr_assert_eq(b.open_count, 1);
+    book_destroy(&b);
+}
+
+Test(book, many_hours_are_all_found)
+{
+    struct book b = {0};
+    struct ledger_record r;
+    for (unsigned i = 0; i < 3000; i++) {
+        char team[16];
+        struct plan_question q = ask(i % 2 ? &set_meter : &delta_meter, 7);
+        snprintf(team, sizeof team, "t%u", i % 40);
+        q.team = team;
+        q.hour.v += (int64_t)(i / 80) * HOUR_MS;
+        if (plan_revision(&b, &q, &r) != PLAN_RECORD) continue;
+        fold(&b, &r);
+        if (i % 3) answer(&b, &r, LEDGER_ACCEPTED);
+    }
+    size_t open = 0;
+    for (const struct book_open *o = b.open_first; o; o = o->next, open++) cr_assert_eq(b.entry[o->entry].open, o);
+    cr_assert_eq(open, b.open_count);
+    for (size_t i = 0; i < b.entry_count; i++)
+        cr_assert_eq(book_find(&b, book_name(&b, b.entry[i].team), (enum field)b.entry[i].meter, b.entry[i].hour),
+                     &b.entry[i]);
+    book_destroy(&b);
+}
