@@ -213,6 +213,7 @@ enum sg_error spool_cursor_decode(const uint8_t *bytes, size_t length, struct sp
     if (length != SPOOL_CURSOR_BYTES) return sg_fail(f, SG_ERR_CORRUPT, "a cursor of the wrong length");
     if (memcmp(bytes, CURSOR_MAGIC, sizeof CURSOR_MAGIC) != 0) return sg_fail(f, SG_ERR_CORRUPT, "not a cursor");
     uint32_t version = get_u32(bytes + 8);
+    if (version == 0) return sg_fail(f, SG_ERR_CORRUPT, "a cursor that was cut short");
     if (version != SPOOL_VERSION)
         return sg_fail(f, SG_ERR_VERSION, "cursor format version %" PRIu32 " is not known", version);
     if (get_u64(bytes + CURSOR_CHECKED) != XXH3_64bits(bytes, CURSOR_CHECKED))
