@@ -11,6 +11,8 @@ from harness import config, tools
 from harness.pipeline import http_get
 from harness.process import Process, free_ports, wait_for
 
+EVENTS = "/v1/billing/meter_events"
+
 
 @pytest.fixture
 def mock(tmp_path):
@@ -27,9 +29,9 @@ def mock(tmp_path):
     process.kill()
 
 
-def post(url, body):
-    """(status, answer) of a meter event."""
-    request = urllib.request.Request(url + "/v1/billing/meter_events", data=body.encode(), headers={
+def call(url, path, body=None):
+    """(status, answer) of a request as the exporter makes it."""
+    request = urllib.request.Request(url + path, data=body and body.encode(), headers={
         "Authorization": "Bearer sk_test_123", "Content-Type": "application/x-www-form-urlencoded"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -52,6 +54,7 @@ def test_stripe_mock_accepts_every_meter_event_of_a_run(make_pipeline, mock):
     sent = intents(pipeline)
     assert {intent["meter"] for intent in sent} == {meter for meter, _ in config.METERS}
     for intent in sent:
-        status, answer = post(mock, intent["body"])
+        status, answer = call(mock, EVENTS, intent["body"])
         assert (status, answer.get("identifier")) == (200, intent["identifier"]), answer
-    assert post(mock, sent[0]["body"].replace("event_name", "event_nome"))[0] == 400
+    assert call(mock, EVENTS, sent[0]["body"].replace("event_name", "event_nome"))[0] == 400
+    assert call(mock, "/v1/billing/meters?limit=100&status=active")[0] == 200
