@@ -76,6 +76,7 @@ struct config_key {
 #define CONFIG_SECRET(s, m, name, fallback, help)       CONFIG_KEY_(SECRET, s, m, name, fallback, help, .min = 0)
 #define CONFIG_LISTEN(s, m, name, fallback, help)       CONFIG_KEY_(LISTEN, s, m, name, fallback, help, .min = 0)
 #define CONFIG_LIST(s, m, name, help)                   CONFIG_KEY_(LIST, s, m, name, "", help, .min = 0)
+#define CONFIG_LIST_REQUIRED(s, m, name, help)          CONFIG_KEY_(LIST, s, m, name, NULL, help, .min = 0)
 #define CONFIG_WORD(s, m, name, fallback, words_, help) CONFIG_KEY_(WORD, s, m, name, fallback, help, .words = words_)
 #define CONFIG_INT(s, m, name, fallback, lo, hi, help)                                                                 \
     CONFIG_KEY_(INT, s, m, name, fallback, help, .min = lo, .max = hi)

@@ -5,7 +5,7 @@
 static void print_default(const struct config_key *k, FILE *out)
 {
     if (!k->fallback)
-        fputs("; required", out);
+        fputs(k->type == CONFIG_TYPE_LIST ? "; at least once" : "; required", out);
     else if (k->fallback[0])
         fprintf(out, "; default %s", k->fallback);
     else

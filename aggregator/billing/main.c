@@ -32,7 +32,7 @@ static const struct config_key keys[] = {
     CONFIG_STRING(C, stripe_proxy, "stripe_proxy", "", "HTTP proxy to reach Stripe through; empty: none"),
     CONFIG_INT(C, stripe_concurrency, "stripe_concurrency", "16", 1, STRIPE_CONCURRENCY_MAX,
                "requests in flight; one per customer and meter in any case"),
-    CONFIG_LIST(C, meters, "meter", "a field of the rollups that is billed; the event_name of its meter"),
+    CONFIG_LIST_REQUIRED(C, meters, "meter", "a field of the rollups that is billed; the event_name of its meter"),
     CONFIG_DURATION(C, hour_close_delay_ms, "hour_close_delay", "60s", 0, DAY_MS,
                     "how far the watermark must be past an hour's end"),
     CONFIG_DURATION(C, poll_interval_ms, "poll_interval", "5s", 100, HOUR_MS, "how often a shard is looked at"),

@@ -188,6 +188,19 @@ Test(config, refuses_a_file_without_a_required_key)
     assert_refused("note = x\n", ": kafka.brokers: must be given");
 }
 
+Test(config, refuses_a_file_without_a_list_that_must_not_be_empty)
+{
+    static const struct config_key one[] = {CONFIG_LIST_REQUIRED(struct thing, runners, "runner", "a runner")};
+    static const struct config_table required = {
+        .program = "thing", .summary = "x", .keys = one, .count = 1, .struct_bytes = sizeof(struct thing)};
+    write_file(file, "", 0);
+    cr_assert_eq(config_load(file, &required, &thing, &fault), SG_ERR_CONFIG);
+    cr_assert_str_eq(fault.text + strlen(file), ": runner: must be given");
+    write_file(file, "runner = r1\nrunner = r2\n", 24);
+    cr_assert_eq(config_load(file, &required, &thing, &fault), SG_OK);
+    cr_assert_eq(thing.runners.count, 2);
+}
+
 Test(config, refuses_lines_and_values_that_are_too_long)
 {
     char text[CONFIG_LINE_BYTES_MAX + 64];
