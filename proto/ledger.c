@@ -4,6 +4,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "proto/archive.h"
+
 #define TEXT(name, text) text,
 static const char *const mode_texts[] = {SG_BILL_MODES(TEXT)};
 static const char *const kind_texts[] = {SG_LEDGER_KINDS(TEXT)};
@@ -30,10 +32,7 @@ const char *ledger_reason_text(enum ledger_reason r)
 
 bool ledger_is_billing(const char *text, size_t length)
 {
-    static const char start[] = "{\"v\":";
-    static const char archive[] = "\"kind\":\"archive";
-    if (length < sizeof start - 1 || memcmp(text, start, sizeof start - 1) != 0) return false;
-    return memmem(text, length < 48 ? length : 48, archive, sizeof archive - 1) == NULL;
+    return !archive_is(text, length);
 }
 
 static json_t *encode_own(const struct ledger_record *r)
