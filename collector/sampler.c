@@ -10,7 +10,8 @@
  *           write the file anew. openat2 keeps every path beneath the root, through links too.
  * LINKS     sampler_links.h; name to index once, again when the index is gone.
  *
- * FAILURES  file missing, controller off     its metric is unavailable; it is looked for at the next sweep
+ * FAILURES  root, group or file missing,     its metric is unavailable; it is looked for at the next sweep
+ *           controller off
  *           group removed (ENODEV)           all descriptors are closed; a new group of the same name is found again.
  *                                            Its counters start anew, which the meter takes for a reset
  *           content not understood           unavailable
@@ -21,10 +22,8 @@
  * TABLE     entries are dense, so that a sweep is a walk; a hash of handles, open addressing, finds them. */
 #include "collector/sampler.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/openat2.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -47,7 +46,8 @@ struct entry {
 };
 
 struct sampler {
-    int root_fd; /* -1: groups are not read */
+    char *root;  /* NULL: groups are not read */
+    int root_fd; /* -1: it was not there yet */
     bool with_links;
     struct links links;
     struct entry *entry;
@@ -144,6 +144,12 @@ static void close_files(struct entry *e)
     }
 }
 
+static bool open_root(struct sampler *s)
+{
+    if (s->root_fd < 0 && s->root) s->root_fd = open(s->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return s->root_fd >= 0;
+}
+
 static void open_files(struct sampler *s, struct entry *e)
 {
     size_t missing = 0;
@@ -174,7 +180,7 @@ static int read_text(struct sampler *s, int fd)
 
 static void sample_group(struct sampler *s, struct entry *e, struct sample *out)
 {
-    if (s->root_fd < 0 || !e->cgroup) return;
+    if (!e->cgroup || !open_root(s)) return;
     open_files(s, e);
     for (size_t i = 0; i < SAMPLER_FILES_PER_SANDBOX; i++) {
         if (e->fd[i] < 0) continue;
@@ -316,8 +322,8 @@ enum sg_error sampler_new(struct sampler **out, const char *cgroup_root, bool li
     s->with_links = links;
     enum sg_error e = links ? links_init(&s->links, f) : SG_OK;
     if (!e && cgroup_root && *cgroup_root) {
-        s->root_fd = open(cgroup_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (s->root_fd < 0) e = sg_fail(f, SG_ERR_IO, "the root of cgroups: %s", strerrordesc_np(errno));
+        s->root = strdup(cgroup_root);
+        if (!s->root) e = sg_fail(f, SG_ERR_NOMEM, "no memory for the sampler");
     }
     if (e) {
         sampler_free(s);
@@ -336,6 +342,7 @@ void sampler_free(struct sampler *s)
     }
     if (s->root_fd >= 0) close(s->root_fd);
     links_destroy(&s->links);
+    free(s->root);
     free(s->entry);
     free(s->slot);
     free(s);

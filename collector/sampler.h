@@ -47,7 +47,8 @@ typedef void sampler_each(void *arg, const struct sample *sample);
 /* Opaque. */
 struct sampler;
 
-/* cgroup_root: where the paths of sandboxes start, absolute; NULL or "": groups are not read. links: read TAPs (of the
+/* cgroup_root: where the paths of sandboxes start, absolute; NULL or "": groups are not read. It need not
+ * exist yet. links: read TAPs (of the
  * network namespace that the calling thread is in). With neither every sample is empty. IO (no netlink), NOMEM. */
 SG_MUST_USE enum sg_error sampler_new(struct sampler **out, const char *cgroup_root, bool links, struct sg_fault *f);
 /* NULL is allowed. */

@@ -161,6 +161,20 @@ Test(sampler, what_is_missing_or_not_understood_is_unavailable_and_not_zero, .in
     sampler_free(s);
 }
 
+Test(sampler, a_root_that_comes_later_is_found, .init = make_root, .fini = remove_root)
+{
+    char later[128];
+    snprintf(later, sizeof later, "%s/slice", root);
+    struct sampler *s = new_sampler(later, false);
+    add(s, 1, "a", NULL);
+    cr_assert_eq(swept(s, 1).has, 0u);
+    make_group("slice");
+    make_group("slice/a");
+    put_file("slice/a", "memory.current", "5\n");
+    cr_assert_eq(swept(s, 1).has, SAMPLE_MEM);
+    sampler_free(s);
+}
+
 Test(sampler, a_path_never_leaves_its_root, .init = make_root, .fini = remove_root)
 {
     char inner[128], path[256];
