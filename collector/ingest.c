@@ -44,6 +44,7 @@ struct session {
     int fd;
     enum session_state state;
     unsigned source;   /* valid when GREETED or DRAINING */
+    struct id name;    /* of the source; likewise */
     uint64_t position; /* n of the session's last line */
     uint64_t acked;    /* last ack written */
     bool ack_due;      /* a duplicate asks for one */
@@ -244,13 +245,17 @@ static bool take_hello(struct session *s, const struct ingest_event *hello)
     unsigned source;
     uint64_t durable;
     bool fresh;
-    if (!out_has_room(s)) return false; /* until the client has read */
+    if (!out_has_room(s)) return false;                          /* until the client has read */
+    if (greeted(s) && strcmp(s->name.s, hello->source.s) != 0) { /* before it could end a boot of that source */
+        close_with(s, INGEST_BAD_HELLO, hello->at[INGEST_FIELD_SOURCE]);
+        return true;
+    }
     enum meter_verdict v = meter_hello(i->options.meter, hello, &source, &durable, &fresh);
     if (v == METER_FULL) {
         i->wants_seal = true;
         return false;
     }
-    if (v == METER_REFUSED || (greeted(s) && source != s->source)) {
+    if (v == METER_REFUSED) {
         close_with(s, INGEST_BAD_HELLO, hello->at[INGEST_FIELD_SOURCE]);
         return true;
     }
@@ -259,6 +264,7 @@ static bool take_hello(struct session *s, const struct ingest_event *hello)
     meter_connected(i->options.meter, source, true);
     s->state = SESSION_GREETED;
     s->source = source;
+    s->name = hello->source;
     s->position = s->acked = durable;
     s->ack_due = false;
     s->refusal_count = 0;

@@ -6,6 +6,7 @@ import pytest
 
 from harness import proof, settle, tools
 from harness.fleet import Fleet
+from harness.lone_collector import LoneCollector
 from harness.pipeline import Pipeline
 
 SETTLE_S = 90
@@ -49,6 +50,26 @@ def make_pipeline(request):
 def pipeline(make_pipeline):
     """One runner, event time."""
     return make_pipeline()
+
+
+@pytest.fixture
+def make_collector(tmp_path):
+    """A function that starts and returns a collector without anything behind it; all end with the test."""
+    made = []
+
+    def make(**settings):
+        made.append(LoneCollector(tmp_path / str(len(made)), **settings))
+        return made[-1].start()
+
+    yield make
+    for collector in made:
+        collector.kill()
+
+
+@pytest.fixture
+def collector(make_collector):
+    """One of them, with clock = event."""
+    return make_collector()
 
 
 def start_fleet(pipeline, **options):
