@@ -10,6 +10,7 @@
 #include "collector/collector.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -378,8 +379,19 @@ static enum sg_error start_listeners(struct collector *c)
     return e ? e : ingest_start(&c->ingest, &i, c->fault);
 }
 
+/* Large buffers go back to the system when they are freed, and threads share their heaps: a collector shares its host
+ * with those who pay for it. */
+static void bound_memory(void)
+{
+    enum { ARENAS = 1, MMAP_BYTES = 64 * 1024, TRIM_BYTES = 128 * 1024 };
+    (void)mallopt(M_ARENA_MAX, ARENAS);
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+}
+
 static enum sg_error start(struct collector *c)
 {
+    bound_memory();
     service_setup(FILES_MAX);
     enum sg_error e = loop_init(&c->loop, NULL, c->fault);
     if (!e) e = start_meter(c);

@@ -17,7 +17,8 @@
 
 bool meter_full(const struct meter *m)
 {
-    return batch_builder_full(m->rows, EVENT_ROWS_MAX) ||
+    return batch_builder_rows(m->rows) + EVENT_ROWS_MAX > METER_BATCH_ROWS_MAX ||
+           batch_builder_full(m->rows, EVENT_ROWS_MAX) ||
            m->dirty_bytes + STATE_HEAD_BYTES_MAX + ENTRY_BYTES_MAX > METER_DELTA_BYTES_MAX;
 }
 
