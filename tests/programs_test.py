@@ -75,10 +75,11 @@ class Programs(unittest.TestCase):
                 for content, holds in ((fill_in(text, secret), True), (text, False), ("canary = 1\n", False)):
                     with open(path, "w", encoding="utf-8") as f:
                         f.write(content)
-                    done = run(program, "--config", path, "--check-config")
-                    self.assertIn(done.returncode, (0,) if holds else bad_configuration(program), done.stderr)
-                    self.assertNotIn("canary", done.stdout + done.stderr)
-                    self.assertEqual(holds, path not in done.stderr)
+                    for order in (("--config", path, "--check-config"), ("--check-config", "--config=" + path)):
+                        done = run(program, *order)
+                        self.assertIn(done.returncode, (0,) if holds else bad_configuration(program), done.stderr)
+                        self.assertNotIn("canary", done.stdout + done.stderr)
+                        self.assertEqual(holds, path not in done.stderr)
 
     def test_a_configuration_that_is_not_there_is_said(self):
         for program in PROGRAMS:

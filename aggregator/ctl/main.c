@@ -225,22 +225,40 @@ static int check_config(const char *file)
     return CTL_DONE;
 }
 
+/* How many arguments name the configuration: 2 for --config FILE, 1 for --config=FILE, else 0. */
+static int take_config(int argc, char **argv, const char **file)
+{
+    static const char joined[] = "--config=";
+    if (argc >= 2 && strcmp(argv[0], "--config") == 0) {
+        *file = argv[1];
+        return 2;
+    }
+    if (argc < 1 || strncmp(argv[0], joined, sizeof joined - 1) != 0) return 0;
+    *file = argv[0] + sizeof joined - 1;
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    const char *file = default_config;
-    bool given = false;
+    const char *file = NULL;
+    bool check = false;
     int words;
     log_init("sandglass", LOG_ERROR);
     argc--;
     argv++;
-    if (argc >= 2 && strcmp(argv[0], "--config") == 0) {
-        file = argv[1];
-        given = true;
-        argc -= 2;
-        argv += 2;
+    for (int taken = 1; taken;) {
+        taken = take_config(argc, argv, &file);
+        if (!taken && argc >= 1 && strcmp(argv[0], "--check-config") == 0) {
+            check = true;
+            taken = 1;
+        }
+        argc -= taken;
+        argv += taken;
     }
+    bool given = file != NULL;
+    if (!given) file = default_config;
+    if (check) return argc == 0 ? check_config(file) : ctl_misuse("--check-config takes no command");
     if (argc == 1 && print_about(argv[0])) return CTL_DONE;
-    if (argc == 1 && strcmp(argv[0], "--check-config") == 0) return check_config(file);
     const struct command *command = command_find(argc, argv, &words);
     if (!command) return ctl_misuse("no such command");
     int status = run(command, file, given, argc - words, argv + words);
