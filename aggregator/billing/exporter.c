@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aggregator/billing/archiver.h"
 #include "common/log.h"
 #include "common/service.h"
 
@@ -390,7 +391,9 @@ static void tend_shard(struct exporter *x, struct shard *s)
     if (!s->log) return;
     commit_results(x, s);
     if (!s->log || !x->meters_known || !x->facts_known || loop_now(&x->loop).v < s->next_cycle.v) return;
-    if (shard_cycle(x, s, &f) == SG_OK) {
+    enum sg_error e = shard_cycle(x, s, &f);
+    if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) e = archiver_turn(x, s, &f);
+    if (e == SG_OK) {
         health_clear(&x->health, EXPORTER_REDIS);
     } else if (s->log) {
         health_set_fault(&x->health, EXPORTER_REDIS, "the view cannot be read or written");

@@ -57,6 +57,8 @@ extern const struct config_table exporter_config_table;
     X(NOTES, COUNTER, "sandglass_exporter_notes_total", NULL, "refusals and holds written to the ledger")              \
     X(REOPENED, COUNTER, "sandglass_exporter_shards_opened_total", NULL, "times a shard of the ledger was opened")     \
     X(FENCED, COUNTER, "sandglass_exporter_fenced_total", NULL, "times another exporter took a shard over")            \
+    X(ARCHIVED, COUNTER, "sandglass_exporter_archived_bytes_total", NULL,                                              \
+      "bytes of cells and marks put into the archive")                                                                 \
     X(OPEN, GAUGE, "sandglass_exporter_open_revisions", NULL, "revisions without an outcome")                          \
     X(STUCK, GAUGE, "sandglass_exporter_stuck_revisions", NULL, "of these, refused or held: a person must look")       \
     X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
@@ -88,7 +90,10 @@ struct shard {
     struct view_cursor due;
     struct boot_ms next_cycle;
     struct shard_tally round, tally; /* of the round under way; of the last whole one */
-    struct ledger_record *result;    /* outcomes and notes to be committed; EXPORTER_RESULTS_MAX */
+    struct view_cursor arch;
+    struct boot_ms next_archive;
+    uint64_t marks_at[PARTITIONS_MAX]; /* offsets of the marks archived last */
+    struct ledger_record *result;      /* outcomes and notes to be committed; EXPORTER_RESULTS_MAX */
     size_t result_count;
 };
 

@@ -219,27 +219,46 @@ enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_c
     return e;
 }
 
-enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
-                            struct sg_fault *f)
+enum sg_error view_fields_done(struct redis_store *s, uint32_t shard, const char *hash, const char *const *fields,
+                               const uint64_t *offsets, size_t count, struct sg_fault *f)
 {
     enum { AT_ONCE = 256 };
-    char key[KEY_BYTES_MAX], field[AT_ONCE][ID_BYTES_MAX + 48], offset[AT_ONCE][24];
+    char key[KEY_BYTES_MAX], offset[AT_ONCE][24];
     struct store_bytes arg[1 + 2 * AT_ONCE];
     enum sg_error e = SG_OK;
-    (void)key_plain(key, shard, "due");
+    (void)key_plain(key, shard, hash);
     arg[0] = store_text(key);
     for (size_t done = 0, n; done < count && e == SG_OK; done += n) {
         redisReply *r = NULL;
         n = count - done < AT_ONCE ? count - done : AT_ONCE;
         for (size_t i = 0; i < n; i++) {
-            const struct view_due *d = &due[done + i];
-            snprintf(field[i], sizeof field[i], "%s:%" PRId64 ":%u", d->team.s, d->hour.v / SECOND_MS, d->partition);
-            snprintf(offset[i], sizeof offset[i], "%" PRIu64, d->offset);
-            arg[1 + 2 * i] = store_text(field[i]);
+            snprintf(offset[i], sizeof offset[i], "%" PRIu64, offsets[done + i]);
+            arg[1 + 2 * i] = store_text(fields[done + i]);
             arg[2 + 2 * i] = store_text(offset[i]);
         }
         e = redis_store_eval(s, shard, done_script, arg, 1, 1 + 2 * n, &r, f);
         if (e == SG_OK) freeReplyObject(r);
+    }
+    return e;
+}
+
+enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
+                            struct sg_fault *f)
+{
+    enum { AT_ONCE = 64 };
+    char text[AT_ONCE][ID_BYTES_MAX + 48];
+    const char *fields[AT_ONCE];
+    uint64_t offsets[AT_ONCE];
+    enum sg_error e = SG_OK;
+    for (size_t done = 0, n; done < count && e == SG_OK; done += n) {
+        n = count - done < AT_ONCE ? count - done : AT_ONCE;
+        for (size_t i = 0; i < n; i++) {
+            const struct view_due *d = &due[done + i];
+            snprintf(text[i], sizeof text[i], "%s:%" PRId64 ":%u", d->team.s, d->hour.v / SECOND_MS, d->partition);
+            fields[i] = text[i];
+            offsets[i] = d->offset;
+        }
+        e = view_fields_done(s, shard, "due", fields, offsets, n, f);
     }
     return e;
 }

@@ -43,6 +43,11 @@ SG_MUST_USE enum sg_error view_due_read(struct redis_store *s, uint32_t shard, s
 SG_MUST_USE enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
                                         struct sg_fault *f);
 
+/* Removes those of the given fields of a shard's hash (due, arch) that still say their offset. */
+SG_MUST_USE enum sg_error view_fields_done(struct redis_store *s, uint32_t shard, const char *hash,
+                                           const char *const *fields, const uint64_t *offsets, size_t count,
+                                           struct sg_fault *f);
+
 /* One hour of one team in a snapshot. */
 struct view_hour {
     /* in */

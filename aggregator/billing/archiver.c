@@ -1,0 +1,159 @@
+#include "aggregator/billing/archiver.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aggregator/billing/view_archive.h"
+#include "common/log.h"
+
+/* Records of one transaction, gathered. */
+struct pile {
+    struct txlog_bytes *record;
+    size_t count, capacity, bytes;
+    struct buffer open; /* the record under way */
+};
+
+static void pile_destroy(struct pile *p)
+{
+    for (size_t i = 0; i < p->count; i++) free((void *)(uintptr_t)p->record[i].bytes);
+    free(p->record);
+    buffer_destroy(&p->open);
+}
+
+/* Takes the open record over; a new one can be begun. */
+static enum sg_error pile_seal(struct pile *p)
+{
+    if (p->open.error) return p->open.error;
+    if (p->count == p->capacity) {
+        size_t wanted = p->capacity ? p->capacity * 2 : 8;
+        struct txlog_bytes *grown = realloc(p->record, wanted * sizeof *grown);
+        if (!grown) return SG_ERR_NOMEM;
+        p->record = grown;
+        p->capacity = wanted;
+    }
+    p->record[p->count++] = (struct txlog_bytes){p->open.data, p->open.length};
+    p->bytes += p->open.length;
+    buffer_init(&p->open, ARCHIVE_BYTES_MAX);
+    return p->bytes <= TXLOG_APPEND_BYTES_MAX ? SG_OK : SG_ERR_LIMIT;
+}
+
+static enum sg_error pile_commit(struct exporter *x, struct shard *s, struct pile *p, struct sg_fault *f)
+{
+    if (p->count == 0) return SG_OK;
+    enum sg_error e = txlog_append(s->log, p->record, p->count, NULL, f);
+    if (e == SG_OK) {
+        counters_add(&x->counters, COUNT_ARCHIVED, p->bytes);
+        return SG_OK;
+    }
+    health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be written");
+    log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
+    shard_close(x, s, e);
+    return e;
+}
+
+/* ---- cells ---- */
+
+static enum sg_error gather_cells(struct pile *p, const struct view_arch *arch, size_t count)
+{
+    enum sg_error e = SG_OK;
+    size_t lines = 0;
+    archive_begin_cells(&p->open, clock_wall());
+    for (size_t i = 0; i < count && e == SG_OK; i++) {
+        if (!arch[i].cell.text) continue;
+        if (!archive_add_cell(&p->open, &arch[i].cell)) {
+            e = pile_seal(p);
+            archive_begin_cells(&p->open, clock_wall());
+            if (!archive_add_cell(&p->open, &arch[i].cell)) return SG_ERR_LIMIT;
+            lines = 0;
+        }
+        lines++;
+    }
+    return e == SG_OK && lines ? pile_seal(p) : e;
+}
+
+/* Moves the fields whose window is closed to the front; returns how many. */
+static size_t keep_closed(struct view_arch *arch, size_t count, const struct view_head *head, int64_t delay_ms)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct archive_cell *c = &arch[i].cell;
+        if (watermark_passed(head->mark, (struct wall_ms){c->start.v + window_length_ms(c->window) + delay_ms}))
+            arch[kept++] = arch[i];
+    }
+    return kept;
+}
+
+static enum sg_error archive_cells(struct exporter *x, struct shard *s, const struct view_head *head, bool *wrapped,
+                                   struct sg_fault *f)
+{
+    struct pile p = {0};
+    struct redisReply *reply = NULL;
+    size_t count = 0;
+    struct view_arch *arch = calloc(VIEW_ARCH_MAX, sizeof *arch);
+    if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    buffer_init(&p.open, ARCHIVE_BYTES_MAX);
+    enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, wrapped, f);
+    if (e == SG_OK) count = keep_closed(arch, count, head, (int64_t)x->config->hour_close_delay_ms);
+    if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, f);
+    if (e == SG_OK && count && (e = gather_cells(&p, arch, count)) != SG_OK)
+        e = sg_fail(f, e, "shard %u: cells cannot be archived", s->index);
+    if (e == SG_OK) e = pile_commit(x, s, &p, f);
+    if (e == SG_OK && count) e = view_arch_done(x->store, s->index, arch, count, f);
+    if (reply) freeReplyObject(reply);
+    pile_destroy(&p);
+    free(arch);
+    return e;
+}
+
+/* ---- marks ---- */
+
+static enum sg_error gather_marks(struct pile *p, uint32_t partition, const struct redisReply *fields)
+{
+    uint32_t part = 0;
+    enum sg_error e = SG_OK;
+    archive_begin_marks(&p->open, clock_wall(), partition, part);
+    for (size_t i = 0; i + 1 < fields->elements && e == SG_OK; i += 2) {
+        const struct redisReply *field = fields->element[i], *value = fields->element[i + 1];
+        struct archive_mark m = {field->str, value->str, field->len, value->len};
+        if (archive_add_mark(&p->open, &m)) continue;
+        e = pile_seal(p);
+        archive_begin_marks(&p->open, clock_wall(), partition, ++part);
+        if (!archive_add_mark(&p->open, &m)) return SG_ERR_LIMIT;
+    }
+    archive_end_marks(&p->open);
+    return e == SG_OK ? pile_seal(p) : e;
+}
+
+static enum sg_error archive_marks(struct exporter *x, struct shard *s, uint32_t partition, struct sg_fault *f)
+{
+    struct pile p = {0};
+    struct redisReply *reply = NULL;
+    uint64_t at;
+    enum sg_error e = view_marks_read(x->store, s->index, partition, &reply, &at, f);
+    if (e != SG_OK) return e;
+    buffer_init(&p.open, ARCHIVE_BYTES_MAX);
+    if (at > s->marks_at[partition]) {
+        e = gather_marks(&p, partition, reply);
+        if (e != SG_OK) e = sg_fail(f, e, "shard %u: marks cannot be archived", s->index);
+        if (e == SG_OK) e = pile_commit(x, s, &p, f);
+        if (e == SG_OK) s->marks_at[partition] = at;
+    }
+    freeReplyObject(reply);
+    pile_destroy(&p);
+    return e;
+}
+
+enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault *f)
+{
+    struct view_head head;
+    bool wrapped = false;
+    enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
+    if (e == SG_OK && !head.ready) return SG_OK;
+    if (e == SG_OK) e = archive_cells(x, s, &head, &wrapped, f);
+    for (uint32_t p = s->index; e == SG_OK && wrapped && p < head.partitions; p += (uint32_t)x->shard_count)
+        e = archive_marks(x, s, p, f);
+    if (e == SG_OK) s->next_archive.v = loop_now(&x->loop).v + (wrapped ? x->config->archive_interval_ms : 0);
+    return e;
+}
