@@ -26,6 +26,7 @@ class Shared:
     topics: dict = dataclasses.field(default_factory=lambda: dict(TOPICS))
     shards: int = SHARDS
     log_level: str = "info"
+    redis_password_files: dict = dataclasses.field(default_factory=dict)  # by Redis user; empty: no users
 
 
 def yes_no(flag):
@@ -33,9 +34,12 @@ def yes_no(flag):
     return "yes" if flag else "no"
 
 
-def _view(shared):
+def _view(shared, user):
     """The keys of a program that reads or writes the Redis view."""
-    return [("redis", shared.redis), ("redis_cluster", yes_no(shared.redis_cluster)), ("shards", shared.shards)]
+    lines = [("redis", shared.redis), ("redis_cluster", yes_no(shared.redis_cluster)), ("shards", shared.shards)]
+    if user in shared.redis_password_files:
+        lines += [("redis_user", user), ("redis_password", "file:" + shared.redis_password_files[user])]
+    return lines
 
 
 def collector(shared, *, runner, region, clock, ingest_socket, spool_dir, spool_bytes_max, cgroup_root, ops_listen):
@@ -55,7 +59,7 @@ def aggregator(shared, *, instance, ops_listen):
     return [
         ("instance", instance), ("kafka_brokers", shared.kafka_brokers), ("group", "sandglass-aggregator"),
         ("events_topic", shared.topics["events"]), ("ledger_topic", shared.topics["ledger"]), ("control_topic", shared.topics["control"]),
-        *_view(shared), ("flush_interval", "500ms"), ("runner_grace", "10m"),
+        *_view(shared, "aggregator"), ("flush_interval", "500ms"), ("runner_grace", "10m"),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
     ]
 
@@ -65,7 +69,7 @@ def exporter(shared, *, instance, cluster, stripe_url, stripe_key_file, poll_int
     return [
         ("instance", instance), ("cluster", cluster), ("kafka_brokers", shared.kafka_brokers),
         ("ledger_topic", shared.topics["ledger"]), ("control_topic", shared.topics["control"]),
-        *_view(shared), ("stripe_url", stripe_url), ("stripe_key", "file:" + stripe_key_file), *(("meter", name) for name, _ in METERS),
+        *_view(shared, "exporter"), ("stripe_url", stripe_url), ("stripe_key", "file:" + stripe_key_file), *(("meter", name) for name, _ in METERS),
         ("hour_close_delay", "%ds" % HOUR_CLOSE_DELAY_S), ("poll_interval", poll_interval), ("archive_interval", "10s"),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
     ]
@@ -75,7 +79,7 @@ def api(shared, *, listen, ops_listen):
     """sandglass-api: plain HTTP on loopback, so neither tls_cert nor tls_key."""
     return [
         ("listen", listen), ("kafka_brokers", shared.kafka_brokers), ("control_topic", shared.topics["control"]),
-        ("ledger_topic", shared.topics["ledger"]), *_view(shared), ("price_book", shared.price_book),
+        ("ledger_topic", shared.topics["ledger"]), *_view(shared, "api"), ("price_book", shared.price_book),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
     ]
 
@@ -85,7 +89,7 @@ def cli(shared, *, cluster, programs):
     return [
         ("cluster", cluster), ("kafka_brokers", shared.kafka_brokers), ("events_topic", shared.topics["events"]),
         ("ledger_topic", shared.topics["ledger"]), ("control_topic", shared.topics["control"]),
-        *_view(shared), ("price_book", shared.price_book),
+        *_view(shared, "sandglass"), ("price_book", shared.price_book),
         *(("program", "%s %s" % program) for program in programs),
     ]
 

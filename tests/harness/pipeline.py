@@ -66,7 +66,7 @@ class Pipeline:
         self.programs = {name: Process(name, **world) for name in self.made["ops_ports"]}
 
     @classmethod
-    def create(cls, folder, *, bound, runners=1, clock="system", kafka_nodes=1, redis_cluster=False, appendfsync="everysec", faults=None,
+    def create(cls, folder, *, bound, runners=1, clock="system", kafka_nodes=1, redis_cluster=False, appendfsync="everysec", redis_users=False, faults=None,
                spool_bytes_max="2G", exporter_poll="500ms"):
         """Choose everything and write it down; nothing runs yet."""
         folder = os.path.abspath(folder)
@@ -78,7 +78,7 @@ class Pipeline:
             os.makedirs(os.path.join(folder, sub), exist_ok=True)
         write_json(os.path.join(folder, "pipeline.json"), {
             "runners": [{"name": "r%d" % (i + 1), "region": REGIONS[i % len(REGIONS)]} for i in range(runners)],
-            "clock": clock, "kafka": Kafka.new_settings(kafka_nodes), "redis": Redis.new_settings(redis_cluster, appendfsync),
+            "clock": clock, "kafka": Kafka.new_settings(kafka_nodes), "redis": Redis.new_settings(redis_cluster, appendfsync, redis_users),
             "ops_ports": dict(zip(names, ports)), "api_port": ports[-1], "stripe_ports": ports[-3:-1], "stripe_faults": faults,
             "spool_bytes_max": spool_bytes_max, "exporter_poll": exporter_poll, "topics": dict(config.TOPICS)})
         return cls(folder, bound)
@@ -117,7 +117,14 @@ class Pipeline:
     def shared(self):
         """What the configuration files have in common."""
         return config.Shared(kafka_brokers=self.kafka.brokers, redis=self.redis.address, redis_cluster=self.redis.cluster,
-                             price_book=tools.PRICE_BOOK, topics=self.made["topics"])
+                             price_book=tools.PRICE_BOOK, topics=self.made["topics"], redis_password_files=self._password_files())
+
+    def _password_files(self):
+        password, path = self.made["redis"]["password"], self.path("etc", "redis.password")
+        if password is None:
+            return {}
+        config.write_secret(path, password)
+        return dict.fromkeys(("aggregator", "exporter", "api", "sandglass"), path)
 
     def write_configs(self):
         """A configuration file per program."""

@@ -1,11 +1,14 @@
 """Redis on this machine: one server, or a cluster of three, with an append-only file; and the small client that the harness itself uses."""
+import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 
 from .process import HarnessError, Process, free_ports, wait_for
+from .tools import ROOT
 
 CONFIG = """\
 bind 127.0.0.1
@@ -17,7 +20,8 @@ aof-load-truncated no
 save ""
 maxmemory-policy noeviction
 daemonize no
-{cluster}"""
+{cluster}{users}"""
+ADMIN = "harness"  # the user of the harness itself, where there are users
 CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\n"
 SLOTS = 16384
 PIPELINE_MAX = 500
@@ -30,9 +34,11 @@ class RedisError(Exception):
 class Connection:
     """One connection; commands in, decoded replies out."""
 
-    def __init__(self, port, timeout_s=5):
+    def __init__(self, port, timeout_s=5, password=None):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.file = self.socket.makefile("rb")
+        if password is not None:
+            self.call("AUTH", ADMIN, password)
 
     def close(self):
         """Close it."""
@@ -77,9 +83,9 @@ class Redis:
             self.nodes[name] = Process(name, run_dir, log_dir, bound)
 
     @staticmethod
-    def new_settings(cluster=False, appendfsync="everysec"):
-        """Choose ports. A cluster node also needs its port + 10000, which stays below 65536 and is as good as free."""
-        return {"ports": free_ports(3 if cluster else 1), "appendfsync": appendfsync}
+    def new_settings(cluster=False, appendfsync="everysec", users=False):
+        """Choose ports and, with users, a password for all of them. A cluster node also needs its port + 10000, which is as good as free."""
+        return {"ports": free_ports(3 if cluster else 1), "appendfsync": appendfsync, "password": secrets.token_hex(16) if users else None}
 
     @property
     def cluster(self):
@@ -105,7 +111,7 @@ class Redis:
         path = os.path.join(data, "redis.conf")
         with open(path, "w", encoding="ascii") as file:
             file.write(CONFIG.format(port=self._port(name), data=data, appendfsync=self.settings["appendfsync"],
-                                     cluster=CLUSTER if self.cluster else ""))
+                                     cluster=CLUSTER if self.cluster else "", users=self._users(data)))
         self._mend(data)
         # Debian's redis-server package brings a running service with it. The same program is in redis-tools as redis-check-rdb; which of the
         # two it is, it decides by the name it is called by.
@@ -113,6 +119,20 @@ class Redis:
         if server is None:
             raise HarnessError("redis-server is missing")
         self.nodes[name].spawn(["redis-server", path], executable=server)
+
+    def _users(self, data):
+        """The users of deploy/redis, and the harness."""
+        if self.settings["password"] is None:
+            return ""
+        digest = "#" + hashlib.sha256(self.settings["password"].encode()).hexdigest()
+        with open(os.path.join(ROOT, "deploy/redis/users.acl"), encoding="ascii") as shipped:
+            text = shipped.read().replace("#PASSWORD", digest)
+        with open(os.path.join(data, "users.acl"), "w", encoding="ascii") as file:
+            file.write(text + "user %s on %s ~* &* +@all\n" % (ADMIN, digest))
+        return "aclfile %s\n" % os.path.join(data, "users.acl")
+
+    def _connect(self, port, timeout_s=5):
+        return Connection(port, timeout_s, self.settings["password"])
 
     @staticmethod
     def _mend(data):
@@ -132,7 +152,7 @@ class Redis:
 
     def _answers(self, name, *command):
         try:
-            connection = Connection(self._port(name), 2)
+            connection = self._connect(self._port(name), 2)
             try:
                 return connection.call(*command)
             finally:
@@ -164,7 +184,7 @@ class Redis:
         for port in self.settings["ports"]:
             if not left:
                 break
-            connection, moved = Connection(port), []
+            connection, moved = self._connect(port), []
             try:
                 for start in range(0, len(left), PIPELINE_MAX):
                     chunk = left[start:start + PIPELINE_MAX]
@@ -193,7 +213,7 @@ class Redis:
     def flush_all(self):
         """Empty it."""
         for port in self.settings["ports"]:
-            connection = Connection(port)
+            connection = self._connect(port)
             connection.call("FLUSHALL", "SYNC")
             connection.close()
 

@@ -24,3 +24,11 @@ def test_a_kafka_of_three_is_exact_while_one_broker_after_the_other_dies(make_pi
         pipeline.spawn(name)
         pipeline.kafka.wait_ready(90)
     assert_exact(pipeline, fleet)
+
+
+def test_the_shipped_users_of_redis_have_the_rights_they_need(make_pipeline):
+    pipeline = make_pipeline(redis_cluster=True, redis_users=True)
+    fleet = start_fleet(pipeline, events=30_000)
+    assert_exact(pipeline, fleet)
+    pipeline.redis.flush_all()
+    assert_exact(pipeline, fleet)
