@@ -32,6 +32,7 @@ enum {
     METER_BATCH_ROWS_MAX = 4096,    /* then the meter is full: a batch's columns are most of what it takes in memory */
     METER_SNAPSHOT_BYTES_MAX = 16 << 20, /* encoded state; a table that could not be saved within it is full */
     METER_DELTA_BYTES_MAX = 8 << 20,
+    METER_BATCH_ROWS_MAX = 4096, /* then it is full: memory, here and at Kafka's client, goes with a batch's size */
 };
 
 enum meter_clock { METER_CLOCK_EVENT, METER_CLOCK_SYSTEM };

@@ -98,6 +98,8 @@ static const char *const required[] = {"enable.idempotence",
                                        "128",
                                        "queue.buffering.max.kbytes",
                                        "8192",
+                                       "batch.size",
+                                       "262144",
                                        "allow.auto.create.topics",
                                        "false",
                                        NULL};
