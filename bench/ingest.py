@@ -5,8 +5,10 @@ usage: bench/ingest.py [--events N] [--sandboxes N] [--kafka JARS]
 
 The fleet simulator speaks to sandglass-collector as fast as acks allow; an event counts when its ack has come, so when it is on disk.
 A figure per case:
-    away      no Kafka: the broker's port is closed, everything stays in the spool; the backlog's memory is the case's point
-    reached   a real broker on this machine (with --kafka, or where deploy/local has left its jars): the collector ships at the same time
+    away      no Kafka: the broker's port is closed, everything stays in the spool
+    backlog   the same, then the broker comes and takes all of it
+    reached   the broker is there from the beginning: the collector ships while it takes
+The last two need Kafka's jars (--kafka, or where deploy/local has left them).
 CPU-seconds and memory (VmHWM: the highest resident size ever) are the kernel's. Collector, simulator and broker share the machine's
 cores, so events a second are a lower bound of what the collector can; events a CPU-second are its own.
 
@@ -17,7 +19,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests"))
 # pylint: disable=wrong-import-position
@@ -119,26 +120,28 @@ class Bench:
             self.kafka.stop()
 
 
-def measure(case, options, jars):
+def measure(case, options):
     """One case's figures."""
     with tempfile.TemporaryDirectory(prefix="sandglass-bench-") as folder:
-        bench = Bench(folder, jars)
+        bench = Bench(folder, None if case == "away" else options.kafka)
         try:
-            if jars:
+            if case == "reached":
                 bench.start_kafka()
             bench.start_collector()
             pid = bench.collector.pid
-            idle, began = memory_kib(pid)["VmRSS"], time.monotonic()
-            events, fed_s = bench.feed(options.events, options.sandboxes)
+            idle = memory_kib(pid)["VmRSS"]
+            events, seconds = bench.feed(options.events, options.sandboxes)
             fed_cpu_s = cpu_seconds(pid)
-            if jars:
+            if case == "backlog":
+                bench.start_kafka()
+            if case != "away":
                 bench.wait_shipped()
-            all_s, memory = time.monotonic() - began, memory_kib(pid)
-            return {"bench": "ingest", "case": case, "events": events, "sandboxes": options.sandboxes, "seconds": round(fed_s, 3),
-                    "events_per_s": int(events / fed_s), "aim_events_per_s": EVENTS_AIM, "cpu_s": round(fed_cpu_s, 2),
-                    "events_per_cpu_s": int(events / fed_cpu_s), "seconds_until_shipped": round(all_s, 3) if jars else None,
-                    "cpu_s_until_shipped": round(cpu_seconds(pid), 2) if jars else None, "spool_mib": bench.spool_bytes() >> 20,
-                    "rss_idle_kib": idle, "rss_end_kib": memory["VmRSS"], "rss_high_kib": memory["VmHWM"], "aim_rss_high_kib": RSS_AIM_KIB}
+            memory = memory_kib(pid)
+            return {"bench": "ingest", "case": case, "events": events, "sandboxes": options.sandboxes, "seconds": round(seconds, 3),
+                    "events_per_s": int(events / seconds), "aim_events_per_s": EVENTS_AIM, "cpu_s": round(fed_cpu_s, 2),
+                    "events_per_cpu_s": int(events / fed_cpu_s), "cpu_s_with_shipping": round(cpu_seconds(pid), 2) if bench.kafka else None,
+                    "spool_mib": bench.spool_bytes() >> 20, "rss_idle_kib": idle, "rss_end_kib": memory["VmRSS"],
+                    "rss_high_kib": memory["VmHWM"], "aim_rss_high_kib": RSS_AIM_KIB}
         finally:
             bench.end()
 
@@ -150,12 +153,12 @@ def main():
     parser.add_argument("--sandboxes", type=int, default=1000)
     parser.add_argument("--kafka", default=tools.KAFKA_JARS, help="folder of Kafka's jars (default: where deploy/local keeps them)")
     options = parser.parse_args()
-    cases = [("away", None)] + ([("reached", options.kafka)] if os.path.isdir(options.kafka) else [])
+    cases = ("away", "backlog", "reached") if os.path.isdir(options.kafka) else ("away",)
     if len(cases) == 1:
         print("ingest: Kafka's jars are not in %s: only without a broker" % options.kafka, file=sys.stderr)
     try:
-        for case, jars in cases:
-            print(json.dumps(measure(case, options, jars)), flush=True)
+        for case in cases:
+            print(json.dumps(measure(case, options)), flush=True)
     except HarnessError as error:
         print("ingest: %s" % error, file=sys.stderr)
         return 1
