@@ -376,7 +376,9 @@ static enum sg_error start_listeners(struct collector *c)
                                 .health = &c->health,
                                 .counters = &c->counters};
     enum sg_error e = ops_http_start(&c->ops, &o, c->fault);
-    return e ? e : ingest_start(&c->ingest, &i, c->fault);
+    if (!e) e = ingest_start(&c->ingest, &i, c->fault);
+    if (!e && c->blocked) ingest_pause(c->ingest);
+    return e;
 }
 
 /* Large buffers go back to the system when they are freed, and threads share their heaps: a collector shares its host
