@@ -1,18 +1,9 @@
 /* sandglass-collector. */
-#include <malloc.h>
 #include <stdlib.h>
 
 #include "collector/collector.h"
 #include "common/args.h"
 #include "common/log.h"
-
-/* A runner's memory is its sandboxes'. One arena for all threads, for they allocate seldom; and what is large and
- * short-lived (messages, compression) goes back to the kernel, where malloc would learn to keep it. */
-static void allocate_sparingly(void)
-{
-    (void)mallopt(M_ARENA_MAX, 1);
-    (void)mallopt(M_MMAP_THRESHOLD, 64 * 1024);
-}
 
 int main(int argc, char **argv)
 {
@@ -20,7 +11,6 @@ int main(int argc, char **argv)
     struct sg_fault f = {0};
     int status = EXIT_SUCCESS;
     if (!args_main_setup(argc, argv, &collector_config_table, &config, &status)) return status;
-    allocate_sparingly();
     log_init("sandglass-collector", (enum log_level)config.log_level);
     if (collector_run(&config, &f)) {
         log_fault(LOG_ERROR, "stopped", &f);

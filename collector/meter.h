@@ -29,10 +29,9 @@ enum {
     METER_GRID_MS = 10 * SECOND_MS, /* slices are closed on this grid of UTC */
     METER_HOLD_MS = 5 * SECOND_MS,  /* clock = system: how long an event may take to arrive and still be in time */
     METER_SLEW_PPM = 500,           /* clock = system: how fast a newer wall anchor is approached */
-    METER_BATCH_ROWS_MAX = 4096,    /* then the meter is full: a batch's columns are most of what it takes in memory */
+    METER_BATCH_ROWS_MAX = 4096,    /* then it is full: memory, here and at Kafka's client, goes with a batch's size */
     METER_SNAPSHOT_BYTES_MAX = 16 << 20, /* encoded state; a table that could not be saved within it is full */
     METER_DELTA_BYTES_MAX = 8 << 20,
-    METER_BATCH_ROWS_MAX = 4096, /* then it is full: memory, here and at Kafka's client, goes with a batch's size */
 };
 
 enum meter_clock { METER_CLOCK_EVENT, METER_CLOCK_SYSTEM };
