@@ -1,0 +1,34 @@
+/* The scripts that write the view or read what is to be written. Lua texts; their addresses are their names for
+ * redis_store.h. All keys of a call are of one shard. */
+#ifndef STORE_SCRIPTS_H
+#define STORE_SCRIPTS_H
+
+/* Why: cells may only be written while the vector is what the writer last saw; checked and written in one step.
+ * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), then commands: count, count words.
+ * Beside Redis' own commands: ENDED ra re sandbox ms prefix run, ALIVE ra re sandbox ms prefix run, TRIM index prefix
+ * team. Gives ok, mismatch (nothing is written), notready (likewise). */
+extern const char script_flush[];
+
+/* Why: a cell is used only if it was read together with the vector that the reader knows.
+ * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), then key, field, ... Gives mismatch or notready, or
+ * the list of values. */
+extern const char script_read[];
+
+/* Why: vector and marks must be of one moment.
+ * KEYS v, meta, then of each home partition asked for: marks:<p>, cap:<p>. ARGV partitions asked for.
+ * Gives meta as a list, the entries, the hashes. */
+extern const char script_know[];
+
+/* Why: an empty or half restored shard must not be taken for a view, and a shard of other measures must not be written.
+ * KEYS meta. ARGV format, shards, partitions. Gives ready, restoring (also when it was empty: claimed), mismatch. */
+extern const char script_claim[];
+
+/* Why: several may restore one shard at a time, and one may have finished already; what is newer stays.
+ * KEYS meta. ARGV prefix of the shard's keys, then (kind, name, field, value) ...: cell u:<...> p "@off ...";
+ * gap gaps:<p> field value; marks <p> at n followed by n x (field, value). Gives ok or ready (nothing is written). */
+extern const char script_restore[];
+
+/* KEYS meta. The restore is complete. Gives ok. */
+extern const char script_ready[];
+
+#endif
