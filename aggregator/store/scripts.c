@@ -63,21 +63,22 @@ const char script_know[] =
     "return {redis.call('HMGET', KEYS[2], 'format', 'shards', 'partitions', 'state'), entries, hashes}\n";
 
 const char script_claim[] =
-    "local meta = redis.call('HMGET', KEYS[1], 'format', 'shards', 'partitions', 'state')\n"
-    "if not meta[4] then\n"
-    "  redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'partitions', ARGV[3], 'state', 'restoring')\n"
-    "  return 'restoring'\n"
-    "end\n"
-    "if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then return 'mismatch' end\n"
-    "return meta[4]\n";
+    "local meta = redis.call('HMGET', KEYS[1], 'format', 'shards', 'partitions', 'state', 'progress')\n"
+    "if meta[4] and (meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3]) then return {'mismatch', ''} end\n"
+    "if meta[4] == 'ready' then return {'ready', ''} end\n"
+    "if meta[4] and meta[5] ~= ARGV[5] then return {'busy', meta[5] or ''} end\n"
+    "redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'partitions', ARGV[3], 'state', 'restoring',\n"
+    "           'owner', ARGV[4], 'progress', 0)\n"
+    "return {'restoring', ''}\n";
 
 /* Offsets have at most 20 digits and no leading zeros: longer is greater, else compare as text; a Lua number is a
  * double. */
 const char script_restore[] =
-    "if redis.call('HGET', KEYS[1], 'state') ~= 'restoring' then return 'ready' end\n"
+    "if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 'taken' end\n"
+    "redis.call('HINCRBY', KEYS[1], 'progress', 1)\n"
     "local function newer(a, b) return #a > #b or (#a == #b and a > b) end\n"
     "local function offset(cell) return string.match(cell, '^@(%d+)') or '' end\n"
-    "local prefix, i = ARGV[1], 2\n"
+    "local prefix, i = ARGV[1], 3\n"
     "while ARGV[i] do\n"
     "  local kind = ARGV[i]\n"
     "  if kind == 'cell' then\n"
@@ -109,5 +110,7 @@ const char script_restore[] =
     "end\n"
     "return 'ok'\n";
 
-const char script_ready[] = "redis.call('HSET', KEYS[1], 'state', 'ready')\n"
+const char script_ready[] = "if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'taken' end\n"
+                            "redis.call('HDEL', KEYS[1], 'owner', 'progress')\n"
+                            "redis.call('HSET', KEYS[1], 'state', 'ready')\n"
                             "return 'ok'\n";

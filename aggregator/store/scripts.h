@@ -19,16 +19,19 @@ extern const char script_read[];
  * Gives meta as a list, the entries, the hashes. */
 extern const char script_know[];
 
-/* Why: an empty or half restored shard must not be taken for a view, and a shard of other measures must not be written.
- * KEYS meta. ARGV format, shards, partitions. Gives ready, restoring (also when it was empty: claimed), mismatch. */
+/* Why: an empty or half restored shard must not be taken for a view, and a shard of other measures must not be written;
+ * one at a time restores it, and whoever comes later waits as long as that one makes progress.
+ * KEYS meta. ARGV format, shards, partitions, owner (new for each attempt), progress seen last or "".
+ * Gives a pair: ready / mismatch / busy and the progress / restoring: owner is to restore it, from the beginning. */
 extern const char script_claim[];
 
-/* Why: several may restore one shard at a time, and one may have finished already; what is newer stays.
- * KEYS meta. ARGV prefix of the shard's keys, then (kind, name, field, value) ...: cell u:<...> p "@off ...";
- * gap gaps:<p> field value; marks <p> at n followed by n x (field, value). Gives ok or ready (nothing is written). */
+/* Why: what is newer stays, so that a restore can be begun again at any time.
+ * KEYS meta. ARGV prefix of the shard's keys, owner, then any of: cell u:<...> p "@off ..." / gap gaps:<p> field value
+ * / marks p at n followed by n x (field, value). Gives ok or taken (nothing is written: somebody else restores, or the
+ * shard was emptied). */
 extern const char script_restore[];
 
-/* KEYS meta. The restore is complete. Gives ok. */
+/* The restore is complete. KEYS meta. ARGV owner. Gives ok or taken. */
 extern const char script_ready[];
 
 #endif
