@@ -1,0 +1,487 @@
+#include "aggregator/rollup/aggregator.h"
+
+#include <stdlib.h>
+
+#include "aggregator/rollup/memory.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/service.h"
+
+enum {
+    POLL_MS = 50,
+    REPORT_MS = 500,
+    ASK_MS = 1000, /* one partition's watermarks are asked this often */
+    ASK_TIMEOUT_MS = 500,
+    PUBLISH_MS = 5000,
+    METADATA_MS = 2000,
+    BACKOFF_BASE_MS = 50,
+    BACKOFF_CAP_MS = 1000,
+    KEEP_FLUSHES = 120, /* a clean cell that no batch touched for so many flushes is forgotten */
+};
+
+static const struct counter_spec counter_specs[] = {AGGREGATOR_COUNTERS(COUNTERS_SPEC)};
+#define COMPONENT(id, name, allowance) {name, allowance},
+static const struct health_component components[] = {AGGREGATOR_COMPONENTS(COMPONENT)};
+
+/* ---- making ---- */
+
+enum sg_error aggregator_init(struct aggregator *a, const struct aggregator_config *config, struct sg_fault *f)
+{
+    *a = (struct aggregator){.config = config};
+    counters_init(&a->counters, counter_specs, AGGREGATOR_COUNTER_COUNT);
+    health_init(&a->health, components, AGGREGATOR_COMPONENT_COUNT, NULL);
+    backoff_init(&a->backoff, BACKOFF_BASE_MS, BACKOFF_CAP_MS, clock_boot().v);
+    enum sg_error e = loop_init(&a->loop, NULL, f);
+    struct redis_store_config store = {.address = config->redis,
+                                       .cluster = config->redis_cluster,
+                                       .shards = (uint32_t)config->shards,
+                                       .user = config->redis_user,
+                                       .password = config->redis_password};
+    struct consumer_config consumer = {.brokers = config->kafka_brokers,
+                                       .group = config->group,
+                                       .instance = config->instance,
+                                       .topic = config->events_topic,
+                                       .properties = &config->kafka_properties};
+    if (!e) e = batch_decoder_init(&a->decoder);
+    if (!e) e = redis_store_new(&a->store, &store, f);
+    if (!e) e = consumer_new(&a->consumer, &consumer, f);
+    return e;
+}
+
+void aggregator_destroy(struct aggregator *a)
+{
+    consumer_free(a->consumer);
+    sync_destroy(&a->sync);
+    rollup_destroy(&a->rollup);
+    redis_store_free(a->store);
+    batch_decoder_destroy(&a->decoder);
+    free(a->waits);
+    free(a->ends);
+    loop_destroy(&a->loop);
+    health_destroy(&a->health);
+    *a = (struct aggregator){0};
+}
+
+/* ---- reporting ---- */
+
+static void take_counter(struct aggregator *a, size_t index, uint64_t *risen)
+{
+    counters_add(&a->counters, index, *risen);
+    *risen = 0;
+}
+
+static void report_counters(struct aggregator *a)
+{
+    struct rollup *r = &a->rollup;
+    take_counter(a, COUNT_BATCHES, &r->batches);
+    take_counter(a, COUNT_ROWS, &r->rows);
+    take_counter(a, COUNT_SATURATED, &r->cells.saturated);
+    take_counter(a, COUNT_WRITE_CALLS, &a->sync.flush_calls);
+    take_counter(a, COUNT_WRITTEN, &a->sync.written_cells);
+    take_counter(a, COUNT_READ_CALLS, &a->sync.read_calls);
+    take_counter(a, COUNT_READ_CELLS, &a->sync.read_cells);
+    take_counter(a, COUNT_MISMATCHES, &a->sync.mismatches);
+    for (uint32_t p = 0; p < r->partitions; p++) {
+        struct marks *m = &r->partition[p].marks;
+        take_counter(a, COUNT_DUPLICATES, &m->duplicates);
+        take_counter(a, COUNT_GAPS, &m->gaps);
+        take_counter(a, COUNT_QUARANTINED, &m->quarantined);
+        take_counter(a, COUNT_CHAIN_BREAKS, &m->chain_breaks);
+    }
+    counters_set(&a->counters, COUNT_CELLS, r->cells.count);
+    counters_set(&a->counters, COUNT_DIRTY, r->shards ? rollup_dirty(r) : 0);
+}
+
+/* The offset that all shards vouch for; 0 while it is not known. */
+static uint64_t stored_position(const struct rollup *r, const struct rollup_partition *p)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t s = 0; s < r->shards; s++)
+        if (p->vouched[s] < least) least = p->vouched[s];
+    return least;
+}
+
+/* Lag is what the view lacks: to the log's end as last known. While that is not known there is something to be done. */
+static void report_lag(struct aggregator *a)
+{
+    size_t count;
+    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    uint64_t lag = 0, sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t end, stored = stored_position(&a->rollup, &a->rollup.partition[partitions[i]]);
+        if (consumer_end(a->consumer, partitions[i], &end) && end > a->ends[partitions[i]])
+            a->ends[partitions[i]] = end;
+        end = a->ends[partitions[i]];
+        if (a->rollup.partition[partitions[i]].log_start > stored)
+            stored = a->rollup.partition[partitions[i]].log_start;
+        lag += end > stored ? end - stored : 0;
+        sum += stored;
+    }
+    if (!consumer_placed(a->consumer) && count > 0 && lag == 0) lag = 1;
+    if (sum > a->vouched_sum) health_progress(&a->health);
+    a->vouched_sum = sum;
+    health_set_lag(&a->health, lag);
+    counters_set(&a->counters, COUNT_LAG, lag);
+    counters_set(&a->counters, COUNT_PARTITIONS, count);
+}
+
+static void report(struct aggregator *a, struct boot_ms now)
+{
+    if (now.v < a->report_at.v) return;
+    a->report_at.v = now.v + REPORT_MS;
+    report_counters(a);
+    if (a->rollup.shards) report_lag(a);
+    if (consumer_fault(a->consumer))
+        health_set_fault(&a->health, AGGREGATOR_KAFKA, consumer_fault(a->consumer));
+    else
+        health_clear(&a->health, AGGREGATOR_KAFKA);
+    log_flush(false);
+    service_alive();
+}
+
+/* The process's other duties, while something else takes long. True: asked to stop. */
+static bool pulse(void *arg)
+{
+    struct aggregator *a = arg;
+    struct sg_fault f;
+    if (loop_turn(&a->loop, 0, &f)) return true;
+    report(a, clock_boot());
+    return loop_stopping(&a->loop);
+}
+
+/* ---- doubt ---- */
+
+static bool final(enum sg_error e)
+{
+    return e == SG_ERR_CORRUPT || e == SG_ERR_MALFORMED || e == SG_ERR_OVERFLOW || e == SG_ERR_VERSION ||
+           e == SG_ERR_CONFIG;
+}
+
+static enum sg_error restore(struct aggregator *a, uint32_t shard, struct sg_fault *f)
+{
+    struct restore_config config = {.brokers = a->config->kafka_brokers,
+                                    .ledger_topic = a->config->ledger_topic,
+                                    .client_id = a->config->instance,
+                                    .properties = &a->config->kafka_properties,
+                                    .shards = a->rollup.shards,
+                                    .partitions = a->rollup.partitions,
+                                    .pulse = pulse,
+                                    .arg = a};
+    uint64_t cells = 0;
+    enum sg_error e = restore_shard(&config, a->store, shard, &a->waits[shard], &cells, f);
+    if (e) {
+        health_set_fault(&a->health, AGGREGATOR_RESTORE, "a shard cannot be restored from the archive yet");
+        return e;
+    }
+    log_event(LOG_INFO, "shard_restored", "shard=%u cells=%llu", shard, (unsigned long long)cells);
+    counters_add(&a->counters, COUNT_RESTORED, 1);
+    health_clear(&a->health, AGGREGATOR_RESTORE);
+    return SG_OK;
+}
+
+static enum sg_error know(struct aggregator *a, struct sg_fault *f)
+{
+    for (uint32_t s = 0; s < a->rollup.shards; s++) {
+        bool empty = false;
+        if (!rollup_unknown(&a->rollup, s)) continue;
+        enum sg_error e = sync_know(&a->sync, s, &empty, f);
+        if (empty) {
+            e = restore(a, s, f);
+            if (!e) e = sync_know(&a->sync, s, &empty, f);
+        }
+        if (e) return e;
+    }
+    return SG_OK;
+}
+
+/* What the log still has, and whether it has what the view says it had. */
+static enum sg_error check_log(struct aggregator *a, uint32_t p, struct sg_fault *f)
+{
+    uint64_t start, end;
+    enum sg_error e = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, f);
+    if (e) return e;
+    a->ends[p] = end;
+    uint64_t missed = rollup_log_start(&a->rollup, p, start);
+    if (missed) {
+        log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,
+                  (unsigned long long)missed);
+        counters_add(&a->counters, COUNT_LOG_LOST, missed);
+    }
+    if (rollup_next(&a->rollup, p) <= end) return SG_OK;
+    return sg_fail(f, SG_ERR_UNREACHABLE,
+                   "partition %u ends at %llu, the view stands at %llu: the log has lost its tail", p,
+                   (unsigned long long)end, (unsigned long long)rollup_next(&a->rollup, p));
+}
+
+static enum sg_error place(struct aggregator *a, struct sg_fault *f)
+{
+    size_t count;
+    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    uint64_t *offsets = memory_checked(calloc(count + 1, sizeof *offsets));
+    enum sg_error e = SG_OK;
+    rollup_queue_drop(&a->rollup);
+    for (size_t i = 0; !e && i < count; i++) {
+        e = check_log(a, partitions[i], f);
+        offsets[i] = rollup_next(&a->rollup, partitions[i]);
+    }
+    if (!e && count > 0) e = consumer_place(a->consumer, offsets, f);
+    free(offsets);
+    if (e) return e;
+    counters_add(&a->counters, COUNT_REWINDS, 1);
+    return SG_OK;
+}
+
+/* From any doubt to placed, or a wait. */
+static enum sg_error recover(struct aggregator *a, struct boot_ms now, struct sg_fault *f)
+{
+    struct sg_fault why = {0};
+    size_t count;
+    (void)consumer_partitions(a->consumer, &count);
+    if (now.v < a->retry_at.v || count == 0) return SG_OK;
+    enum sg_error e = know(a, &why);
+    if (!e) health_clear(&a->health, AGGREGATOR_REDIS);
+    if (!e) e = place(a, &why);
+    if (!e) {
+        backoff_reset(&a->backoff);
+        if (!health_ready(&a->health)) service_ready();
+        health_set_ready(&a->health, true);
+        return SG_OK;
+    }
+    if (final(e)) {
+        *f = why;
+        return e;
+    }
+    log_fault(LOG_WARN, "waiting", &why);
+    if (!rollup_ready(&a->rollup)) health_set_fault(&a->health, AGGREGATOR_REDIS, "the view cannot be read");
+    a->retry_at.v = clock_boot().v + backoff_next(&a->backoff);
+    return SG_OK;
+}
+
+/* Something is not what was last seen: park, and look again. */
+static enum sg_error doubt(struct aggregator *a, enum sg_error e, const struct sg_fault *why, struct sg_fault *f)
+{
+    consumer_park(a->consumer);
+    rollup_queue_drop(&a->rollup);
+    log_fault(LOG_WARN, "doubt", why);
+    if (final(e)) {
+        *f = *why;
+        return e;
+    }
+    if (e != SG_ERR_MISMATCH) {
+        health_set_fault(&a->health, AGGREGATOR_REDIS, "the view cannot be read or written");
+        a->retry_at.v = clock_boot().v + backoff_next(&a->backoff);
+    }
+    return SG_OK;
+}
+
+/* ---- the assignment ---- */
+
+static bool contains(const uint32_t *list, size_t count, uint32_t p)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i] == p) return true;
+    return false;
+}
+
+static enum sg_error reassign(struct aggregator *a)
+{
+    size_t count;
+    const uint32_t *list = consumer_partitions(a->consumer, &count);
+    struct sg_fault why;
+    /* what is applied is as true as before: written if the vectors still allow it */
+    if (rollup_ready(&a->rollup)) (void)!sync_flush(&a->sync, &why);
+    rollup_queue_drop(&a->rollup);
+    for (uint32_t p = 0; p < a->rollup.partitions; p++) {
+        if (contains(list, count, p))
+            rollup_take(&a->rollup, p);
+        else
+            rollup_drop(&a->rollup, p);
+    }
+    a->retry_at.v = 0;
+    log_event(LOG_INFO, "assigned", "partitions=%zu", count);
+    return SG_OK;
+}
+
+/* ---- batches ---- */
+
+static void quarantine(struct aggregator *a, const struct consumer_event *event, const struct sg_fault *why)
+{
+    char topic[256], reason[SG_FAULT_BYTES + 2];
+    log_event(LOG_ERROR, "batch_quarantined", "topic=%s partition=%u offset=%llu error=%s reason=%s",
+              log_quote(a->config->events_topic, topic, sizeof topic), event->partition,
+              (unsigned long long)event->offset, sg_error_name(why->code), log_quote(why->text, reason, sizeof reason));
+}
+
+/* False: the message is not the next one. */
+static bool take_message(struct aggregator *a, const struct consumer_event *event)
+{
+    struct batch b;
+    struct sg_fault why = {0};
+    uint8_t sha256[SHA256_BYTES];
+    uint32_t p = event->partition;
+    if (p >= a->rollup.partitions || !a->rollup.partition[p].taken) return true;
+    if (event->offset < rollup_next(&a->rollup, p)) return true; /* fetched before the last place() */
+    if (event->offset > rollup_next(&a->rollup, p)) return false;
+    enum sg_error e = batch_decode(&a->decoder, event->bytes, event->length, &b, &why);
+    if (e == SG_ERR_NOMEM) abort();
+    if (e) {
+        quarantine(a, event, &why);
+        rollup_enqueue(&a->rollup, p, event->offset, event->time, NULL, NULL);
+        return true;
+    }
+    batch_sha256(event->bytes, event->length, sha256);
+    rollup_enqueue(&a->rollup, p, event->offset, event->time, &b, sha256);
+    return true;
+}
+
+static void take_end(struct aggregator *a, const struct consumer_event *event)
+{
+    uint32_t p = event->partition;
+    if (p >= a->rollup.partitions || !a->rollup.partition[p].taken) return;
+    if (event->offset > a->ends[p]) a->ends[p] = event->offset;
+    /* what waits was sent before now, and is applied before the next flush */
+    if (rollup_next(&a->rollup, p) >= event->offset) rollup_heard(&a->rollup, p, clock_wall());
+}
+
+static enum sg_error take_event(struct aggregator *a, struct consumer_event *event, struct sg_fault *f)
+{
+    enum sg_error e = SG_OK;
+    bool lost = false;
+    switch (event->kind) {
+    case CONSUMER_NOTHING: break;
+    case CONSUMER_ASSIGNMENT: e = reassign(a); break;
+    case CONSUMER_MESSAGE: lost = !take_message(a, event); break;
+    case CONSUMER_END: take_end(a, event); break;
+    case CONSUMER_OUT_OF_RANGE: lost = true; break;
+    }
+    if (lost) {
+        (void)sg_fail(f, SG_ERR_STATE, "partition %u does not go on at %llu", event->partition,
+                      (unsigned long long)rollup_next(&a->rollup, event->partition));
+        log_fault(LOG_WARN, "doubt", f);
+        consumer_park(a->consumer);
+        rollup_queue_drop(&a->rollup);
+    }
+    consumer_event_done(event);
+    return e;
+}
+
+/* Polls until nothing is there or enough waits. */
+static enum sg_error fill(struct aggregator *a, struct boot_ms now, struct sg_fault *f)
+{
+    uint64_t wait = a->flush_at.v > now.v ? a->flush_at.v - now.v : 0;
+    uint32_t timeout = wait > POLL_MS ? POLL_MS : (uint32_t)wait;
+    if (!consumer_placed(a->consumer)) timeout = POLL_MS;
+    for (;;) {
+        struct consumer_event event;
+        enum sg_error e = consumer_poll(a->consumer, timeout, &event, f);
+        bool nothing = event.kind == CONSUMER_NOTHING;
+        if (!e) e = take_event(a, &event, f);
+        if (e || nothing || rollup_queue_full(&a->rollup)) return e;
+        timeout = 0;
+    }
+}
+
+/* ---- flushing ---- */
+
+static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_fault *f)
+{
+    struct sg_fault why = {0};
+    struct rollup *r = &a->rollup;
+    bool crowded = r->cells.count >= (size_t)a->config->cells_max;
+    if (now.v < a->flush_at.v && !crowded && !rollup_flush_due(r)) return SG_OK;
+    a->flush_at.v = now.v + a->config->flush_interval_ms;
+    counters_add(&a->counters, COUNT_FLUSHES, 1);
+    enum sg_error e = sync_flush(&a->sync, &why);
+    if (e) return doubt(a, e, &why, f);
+    health_clear(&a->health, AGGREGATOR_REDIS);
+    if (crowded)
+        cells_sweep(&r->cells, UINT32_MAX, r->cells.slot_count);
+    else if (r->flushes > KEEP_FLUSHES)
+        cells_sweep(&r->cells, r->flushes - KEEP_FLUSHES, r->cells.slot_count / KEEP_FLUSHES + 1);
+    return SG_OK;
+}
+
+/* Idle partitions: is their end still where we stand? Also moves the log's start, below which nothing is remembered. */
+static void ask(struct aggregator *a, struct boot_ms now)
+{
+    size_t count;
+    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    struct sg_fault why;
+    if (now.v < a->ask_at.v || count == 0) return;
+    a->ask_at.v = now.v + ASK_MS;
+    uint32_t p = partitions[a->ask_next++ % count];
+    uint64_t start, end;
+    struct wall_ms at = clock_wall();
+    if (consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why)) return;
+    a->ends[p] = end;
+    if (start <= rollup_next(&a->rollup, p)) (void)rollup_log_start(&a->rollup, p, start);
+    if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, at);
+}
+
+static void publish(struct aggregator *a, struct boot_ms now)
+{
+    size_t count;
+    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    if (now.v < a->publish_at.v || count == 0) return;
+    a->publish_at.v = now.v + PUBLISH_MS;
+    uint64_t *positions = memory_checked(calloc(count, sizeof *positions));
+    for (size_t i = 0; i < count; i++) positions[i] = stored_position(&a->rollup, &a->rollup.partition[partitions[i]]);
+    consumer_publish(a->consumer, positions);
+    free(positions);
+}
+
+/* ---- running ---- */
+
+/* How many partitions there are is fixed; it must be known before anything else. */
+static enum sg_error measure(struct aggregator *a, struct sg_fault *f)
+{
+    struct sg_fault why = {0};
+    uint32_t partitions = 0;
+    while (consumer_partition_count(a->consumer, METADATA_MS, &partitions, &why)) {
+        health_set_lag(&a->health, 1);
+        health_set_fault(&a->health, AGGREGATOR_KAFKA, "the events topic cannot be read");
+        log_fault(LOG_WARN, "waiting", &why);
+        if (loop_turn(&a->loop, POLL_MS, f)) return SG_ERR_IO;
+        if (loop_stopping(&a->loop)) return SG_ERR_STATE;
+        service_alive();
+    }
+    health_clear(&a->health, AGGREGATOR_KAFKA);
+    rollup_init(&a->rollup, (uint32_t)a->config->shards, partitions);
+    sync_init(&a->sync, &a->rollup, a->store);
+    a->waits = memory_checked(calloc(a->rollup.shards, sizeof *a->waits));
+    a->ends = memory_checked(calloc(partitions, sizeof *a->ends));
+    return SG_OK;
+}
+
+static enum sg_error turn(struct aggregator *a, struct sg_fault *f)
+{
+    struct boot_ms now = clock_boot();
+    struct sg_fault why = {0};
+    enum sg_error e = fill(a, now, f);
+    if (!e && !consumer_placed(a->consumer)) e = recover(a, now, f);
+    if (!e && consumer_placed(a->consumer)) {
+        e = sync_apply(&a->sync, &why);
+        e = e ? doubt(a, e, &why, f) : flush(a, clock_boot(), f);
+    }
+    if (!e && consumer_placed(a->consumer)) {
+        ask(a, now);
+        publish(a, now);
+    }
+    report(a, now);
+    return e;
+}
+
+enum sg_error aggregator_run(struct aggregator *a, struct sg_fault *f)
+{
+    enum sg_error e = measure(a, f);
+    if (e) return loop_stopping(&a->loop) ? SG_OK : e;
+    while (!e && !loop_stopping(&a->loop)) {
+        e = loop_turn(&a->loop, 0, f);
+        if (!e) e = turn(a, f);
+    }
+    if (!e && rollup_ready(&a->rollup)) {
+        struct sg_fault why;
+        (void)!sync_flush(&a->sync, &why); /* a courtesy to whoever follows: less to replay */
+    }
+    return e;
+}
