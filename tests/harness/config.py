@@ -58,8 +58,8 @@ def aggregator(shared, *, instance, ops_listen):
     """sandglass-aggregator."""
     return [
         ("instance", instance), ("kafka_brokers", shared.kafka_brokers), ("group", "sandglass-aggregator"),
-        ("events_topic", shared.topics["events"]), ("ledger_topic", shared.topics["ledger"]), ("control_topic", shared.topics["control"]),
-        *_view(shared, "aggregator"), ("flush_interval", "500ms"), ("runner_grace", "10m"),
+        ("events_topic", shared.topics["events"]), ("ledger_topic", shared.topics["ledger"]),
+        *_view(shared, "aggregator"), ("flush_interval", "500ms"),
         ("ops_listen", ops_listen), ("log_level", shared.log_level),
     ]
 
