@@ -150,7 +150,7 @@ static enum sg_error read_past(struct txlog *log, const struct txlog_config *con
                                txlog_each *each, void *arg, struct sg_fault *f)
 {
     struct txlog_reader *r = NULL;
-    enum sg_error e = txlog_reader_open(&r, config, from, f);
+    enum sg_error e = txlog_reader_open_primed(&r, config, from, TXLOG_PRIME_MS, f);
     uint64_t deadline_ms = txlog_now_ms() + log->timeout_ms, seen = from;
     while (e == SG_OK && txlog_reader_position(r) <= offset) {
         e = txlog_reader_poll(r, TXLOG_TICK_MS, 1000, each, arg, f);
@@ -184,6 +184,7 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     log->timeout_ms = txlog_timeout_ms(config);
     strncpy(log->name, config->topic, sizeof log->name - 1);
     enum sg_error e = make_producer(log, config, f);
+    if (e == SG_OK) txlog_prime(log->rk, log->topic, TXLOG_PRIME_MS);
     if (e == SG_OK) e = fence_older(log, config, deadline_ms, f);
     if (e == SG_OK) e = barrier(log, deadline_ms, &offset, f);
     if (e == SG_OK) e = read_past(log, config, from, offset, each, arg, f);

@@ -99,3 +99,10 @@ bool txlog_tick(const struct txlog_config *config)
 {
     return config->wait && config->wait->tick(config->wait->arg);
 }
+
+void txlog_prime(rd_kafka_t *rk, rd_kafka_topic_t *topic, uint32_t timeout_ms)
+{
+    const struct rd_kafka_metadata *m = NULL;
+    if (rd_kafka_metadata(rk, 0, topic, &m, (int)timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(m);
+}

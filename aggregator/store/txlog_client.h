@@ -6,7 +6,7 @@
 
 #include "aggregator/store/txlog.h"
 
-enum { TXLOG_TIMEOUT_MS_DEFAULT = 10 * 1000, TXLOG_TICK_MS = 100 };
+enum { TXLOG_TIMEOUT_MS_DEFAULT = 10 * 1000, TXLOG_TICK_MS = 100, TXLOG_PRIME_MS = 1000 };
 
 /* A configuration for either kind with the shared settings and the caller's; NULL: f says why. */
 rd_kafka_conf_t *txlog_conf(const struct txlog_config *config, const char *const *more, void *opaque,
@@ -19,5 +19,11 @@ uint64_t txlog_now_ms(void);
 uint32_t txlog_timeout_ms(const struct txlog_config *config);
 /* Calls the waiter; true: give up. */
 bool txlog_tick(const struct txlog_config *config);
+/* Learns the topic's leaders at once, waiting up to timeout_ms; without it the client finds them in steps of a quarter
+ * of a second or more. Failure shows later. */
+void txlog_prime(rd_kafka_t *rk, rd_kafka_topic_t *topic, uint32_t timeout_ms);
+/* txlog_reader_open, primed. */
+SG_MUST_USE enum sg_error txlog_reader_open_primed(struct txlog_reader **out, const struct txlog_config *config,
+                                                   uint64_t from, uint32_t prime_ms, struct sg_fault *f);
 
 #endif
