@@ -99,8 +99,9 @@ SG_MUST_USE enum sg_error txlog_reader_open(struct txlog_reader **out, const str
  * counts as taken. */
 SG_MUST_USE enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, size_t max, txlog_each *each,
                                             void *arg, struct sg_fault *f);
-/* Asks the broker for the end of the log and waits up to timeout_ms. *lag = what is still to be read (0: everything
- * that is committed and stable was given to each). This is what health should rest on. UNREACHABLE, TIMEOUT. */
+/* Asks the brokers whether they live and lead the partition, waiting up to timeout_ms. *lag = what is still to be read
+ * (0: everything that was committed and stable when last fetched, at most a moment ago, was given to each). This is
+ * what health should rest on. UNREACHABLE, TIMEOUT, NOT_FOUND, DENIED. */
 SG_MUST_USE enum sg_error txlog_reader_lag(struct txlog_reader *r, uint32_t timeout_ms, uint64_t *lag,
                                            struct sg_fault *f);
 /* Offset of the next record that poll may give. */

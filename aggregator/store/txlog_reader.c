@@ -1,7 +1,9 @@
 /* The follower: librdkafka's simple consumer (no group, so no coordinator and no rights on groups), read_committed.
  *
  * Position moves past control and aborted records only when the partition's end is announced (PARTITION_EOF carries the
- * offset of what comes next), so lag is exact at the end and too high, never too low, before it. */
+ * offset of what comes next), so lag is exact at the end and too high, never too low, before it. Lag is what the newest
+ * fetch said, after a metadata request has shown that the brokers live: rd_kafka_query_watermark_offsets() would ask,
+ * but with its broker gone 2.0 ignores its timeout and blocks until the broker is back. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@ struct txlog_reader {
     int32_t partition;
     bool started;
     uint64_t position;
+    bool end_seen;               /* at least once */
     rd_kafka_resp_err_t trouble; /* the client's newest complaint, not yet told */
     char name[TXLOG_NAME_BYTES_MAX + 1];
 };
@@ -88,6 +91,7 @@ static enum sg_error take(struct txlog_reader *r, const rd_kafka_message_t *m, t
 {
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         if ((uint64_t)m->offset > r->position) r->position = (uint64_t)m->offset;
+        r->end_seen = true;
         return SG_OK;
     }
     if (m->err)
@@ -121,11 +125,21 @@ enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, siz
 
 enum sg_error txlog_reader_lag(struct txlog_reader *r, uint32_t timeout_ms, uint64_t *lag, struct sg_fault *f)
 {
+    const struct rd_kafka_metadata *m = NULL;
     int64_t low, high;
-    rd_kafka_resp_err_t e = rd_kafka_query_watermark_offsets(r->rk, rd_kafka_topic_name(r->topic), r->partition, &low,
-                                                             &high, (int)timeout_ms);
+    rd_kafka_resp_err_t e = rd_kafka_metadata(r->rk, 0, r->topic, &m, (int)timeout_ms);
+    if (e == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        e = RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+        for (int i = 0; m->topic_cnt == 1 && i < m->topics[0].partition_cnt; i++)
+            if (m->topics[0].partitions[i].id == r->partition) e = m->topics[0].partitions[i].err;
+        rd_kafka_metadata_destroy(m);
+    }
     if (e) return sg_fail(f, txlog_error(e), "topic %s partition %d: %s", r->name, r->partition, rd_kafka_err2str(e));
-    *lag = (uint64_t)high > r->position ? (uint64_t)high - r->position : 0;
+    *lag = r->end_seen ? 0 : 1;
+    /* what the newest fetch said */
+    if (rd_kafka_get_watermark_offsets(r->rk, rd_kafka_topic_name(r->topic), r->partition, &low, &high) == 0 &&
+        high > 0 && (uint64_t)high > r->position)
+        *lag = (uint64_t)high - r->position;
     return SG_OK;
 }
 
