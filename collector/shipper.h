@@ -15,7 +15,7 @@
 
 enum {
     SHIPPER_WINDOW_MESSAGES = 64,      /* sent and not yet reported */
-    SHIPPER_WINDOW_BYTES = 512 << 10,  /* the same, in bytes; one batch is always allowed */
+    SHIPPER_WINDOW_BYTES = 512 << 10,  /* the same, in bytes; and one batch */
     SHIPPER_METADATA_WAIT_MS = 50,     /* longest time that one step blocks */
     SHIPPER_CURSOR_INTERVAL_MS = 1000, /* how often a moved cursor is written */
 };
