@@ -218,9 +218,11 @@ int ctl_key_revoke(const struct ctl_call *c)
 static enum sg_error may_set(const struct control_view *view, const struct control_fact *fact, bool *already,
                              struct sg_fault *f)
 {
-    const struct control_account *owner = control_view_customer(view, fact->customer.s);
-    *already = owner && strcmp(owner->team.s, fact->team.s) == 0;
-    if (owner && !*already) return sg_fail(f, SG_ERR_DENIED, "this customer belongs to another team");
+    const struct control_account *owner = control_view_customer(view, fact->customer.s),
+                                 *now = control_view_account(view, fact->team.s);
+    *already = now && strcmp(now->customer.s, fact->customer.s) == 0;
+    if (owner && strcmp(owner->team.s, fact->team.s) != 0)
+        return sg_fail(f, SG_ERR_DENIED, "this customer belongs to another team");
     return SG_OK;
 }
 

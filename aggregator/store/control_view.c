@@ -1,5 +1,5 @@
-/* Three hash tables over two arrays: keys by hash, accounts by team, accounts by customer. Nothing is ever removed: a
- * revoked key stays known as revoked. A team that gets another customer gives the old one free. */
+/* Three hash tables over three arrays: keys by hash, accounts by team, owners by customer. Nothing is ever removed: a
+ * revoked key stays known as revoked, a customer stays its first team's. */
 #include "aggregator/store/control_view.h"
 
 #include <stdlib.h>
@@ -14,7 +14,8 @@ void control_view_destroy(struct control_view *v)
     free(v->account);
     free(v->key_slot);
     free(v->account_slot);
-    free(v->customer_slot);
+    free(v->owner);
+    free(v->owner_slot);
     *v = (struct control_view){0};
 }
 
@@ -31,9 +32,9 @@ static const char *team_text(const struct control_view *v, size_t i)
     return v->account[i].team.s;
 }
 
-static const char *customer_text(const struct control_view *v, size_t i)
+static const char *owner_text(const struct control_view *v, size_t i)
 {
-    return v->account[i].customer.s;
+    return v->owner[i].customer.s;
 }
 
 /* Where text stands, or the free slot where it would. */
@@ -44,13 +45,12 @@ static size_t slot_of(const struct control_view *v, const uint32_t *slot, size_t
     return i;
 }
 
-/* Builds a table at most half full over count entries; also used when an entry's text has changed. */
-static bool rehash(const struct control_view *v, uint32_t **slot, size_t *slots, text_of *of, size_t count,
-                   bool changed)
+/* Builds a table at most half full over count entries. */
+static bool rehash(const struct control_view *v, uint32_t **slot, size_t *slots, text_of *of, size_t count)
 {
     size_t wanted = *slots ? *slots : 64;
     while (wanted < (count + 1) * 2) wanted *= 2;
-    if (wanted == *slots && !changed) return true;
+    if (wanted == *slots) return true;
     uint32_t *fresh = calloc(wanted, sizeof *fresh);
     if (!fresh) return false;
     for (size_t i = 0; i < count; i++) fresh[slot_of(v, fresh, wanted, of, of(v, i))] = (uint32_t)i + 1;
@@ -66,7 +66,7 @@ static enum sg_error key_created(struct control_view *v, const struct control_fa
         return SG_OK; /* the first one stands: a key is never moved to another team */
     if (v->key_count == CONTROL_KEYS_MAX) return SG_ERR_LIMIT;
     if (!array_reserve(&v->key, &v->key_capacity, v->key_count, sizeof *v->key)) return SG_ERR_NOMEM;
-    if (!rehash(v, &v->key_slot, &v->key_slots, key_text, v->key_count, false)) return SG_ERR_NOMEM;
+    if (!rehash(v, &v->key_slot, &v->key_slots, key_text, v->key_count)) return SG_ERR_NOMEM;
     struct control_key *k = &v->key[v->key_count];
     *k = (struct control_key){.team = fact->team, .role = fact->role, .created = fact->at};
     memcpy(k->hex, fact->key_hex, sizeof k->hex);
@@ -74,27 +74,36 @@ static enum sg_error key_created(struct control_view *v, const struct control_fa
     return SG_OK;
 }
 
+/* A customer is its first team's for good, also when the team has moved on to another: old hours stay billed to it. */
+static enum sg_error take_customer(struct control_view *v, const struct control_fact *fact)
+{
+    if (v->owner_count == CONTROL_ACCOUNTS_MAX) return SG_ERR_LIMIT;
+    if (!array_reserve(&v->owner, &v->owner_capacity, v->owner_count, sizeof *v->owner)) return SG_ERR_NOMEM;
+    if (!rehash(v, &v->owner_slot, &v->owner_slots, owner_text, v->owner_count)) return SG_ERR_NOMEM;
+    v->owner[v->owner_count] = (struct control_account){fact->team, fact->customer};
+    v->owner_slot[slot_of(v, v->owner_slot, v->owner_slots, owner_text, fact->customer.s)] = (uint32_t)++v->owner_count;
+    return SG_OK;
+}
+
 static enum sg_error account_set(struct control_view *v, const struct control_fact *fact)
 {
     const struct control_account *owner = control_view_customer(v, fact->customer.s),
                                  *old = control_view_account(v, fact->team.s);
-    if (owner) return SG_OK; /* its own already, or another team's: a customer belongs to one team */
+    if (owner && strcmp(owner->team.s, fact->team.s) != 0) return SG_OK; /* another team's */
+    if (!owner) {
+        enum sg_error e = take_customer(v, fact);
+        if (e != SG_OK) return e;
+    }
     if (old) {
         v->account[old - v->account].customer = fact->customer;
-        return rehash(v, &v->customer_slot, &v->customer_slots, customer_text, v->account_count, true) ? SG_OK
-                                                                                                       : SG_ERR_NOMEM;
+        return SG_OK;
     }
     if (v->account_count == CONTROL_ACCOUNTS_MAX) return SG_ERR_LIMIT;
     if (!array_reserve(&v->account, &v->account_capacity, v->account_count, sizeof *v->account)) return SG_ERR_NOMEM;
-    if (!rehash(v, &v->account_slot, &v->account_slots, team_text, v->account_count, false) ||
-        !rehash(v, &v->customer_slot, &v->customer_slots, customer_text, v->account_count, false))
-        return SG_ERR_NOMEM;
-    struct control_account *a = &v->account[v->account_count];
-    *a = (struct control_account){fact->team, fact->customer};
-    v->account_count++;
-    v->account_slot[slot_of(v, v->account_slot, v->account_slots, team_text, a->team.s)] = (uint32_t)v->account_count;
-    v->customer_slot[slot_of(v, v->customer_slot, v->customer_slots, customer_text, a->customer.s)] =
-        (uint32_t)v->account_count;
+    if (!rehash(v, &v->account_slot, &v->account_slots, team_text, v->account_count)) return SG_ERR_NOMEM;
+    v->account[v->account_count] = (struct control_account){fact->team, fact->customer};
+    v->account_slot[slot_of(v, v->account_slot, v->account_slots, team_text, fact->team.s)] =
+        (uint32_t)++v->account_count;
     return SG_OK;
 }
 
@@ -136,7 +145,7 @@ const struct control_account *control_view_account(const struct control_view *v,
 
 const struct control_account *control_view_customer(const struct control_view *v, const char *customer)
 {
-    if (!v->customer_slot) return NULL;
-    uint32_t i = v->customer_slot[slot_of(v, v->customer_slot, v->customer_slots, customer_text, customer)];
-    return i ? &v->account[i - 1] : NULL;
+    if (!v->owner_slot) return NULL;
+    uint32_t i = v->owner_slot[slot_of(v, v->owner_slot, v->owner_slots, owner_text, customer)];
+    return i ? &v->owner[i - 1] : NULL;
 }

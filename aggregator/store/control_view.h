@@ -35,8 +35,10 @@ struct control_view {
     size_t key_count, key_capacity;
     struct control_account *account;
     size_t account_count, account_capacity;
-    uint32_t *key_slot, *account_slot, *customer_slot; /* hash tables of index + 1; NULL while empty */
-    size_t key_slots, account_slots, customer_slots;
+    struct control_account *owner; /* every customer that was ever set, with its team */
+    size_t owner_count, owner_capacity;
+    uint32_t *key_slot, *account_slot, *owner_slot; /* hash tables of index + 1; NULL while empty */
+    size_t key_slots, account_slots, owner_slots;
 };
 
 /* Frees what v owns and zeroes it. */
@@ -48,7 +50,8 @@ SG_MUST_USE enum sg_error control_view_fold(struct control_view *v, const char *
 const struct control_key *control_view_key(const struct control_view *v, const char *hex);
 /* The team's account; NULL when it has none. Valid until the next fold. */
 const struct control_account *control_view_account(const struct control_view *v, const char *team);
-/* The account that owns a customer; NULL when none does. Valid until the next fold. */
+/* The team that owns a customer, for good, and that customer (the team's account may name another by now); NULL when
+ * none does. Valid until the next fold. */
 const struct control_account *control_view_customer(const struct control_view *v, const char *customer);
 
 #endif

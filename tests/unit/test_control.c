@@ -50,9 +50,10 @@ Test(control, a_customer_belongs_to_one_team)
     cr_assert_null(control_view_account(&v, "t2"));
     say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t1", "cus_2", '0'));
     cr_assert_str_eq(control_view_account(&v, "t1")->customer.s, "cus_2");
-    cr_assert_null(control_view_customer(&v, "cus_1"));
     say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t2", "cus_1", '0'));
-    cr_assert_str_eq(control_view_customer(&v, "cus_1")->team.s, "t2");
+    cr_assert_null(control_view_account(&v, "t2"), "old hours of t1 are billed to it");
+    say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t1", "cus_1", '0'));
+    cr_assert_str_eq(control_view_account(&v, "t1")->customer.s, "cus_1");
     control_view_destroy(&v);
 }
 
