@@ -261,10 +261,11 @@ static bool take_word(struct reader *r, const char *word)
 
 /* ---- values ---- */
 
-/* The byte after a scalar can only be one of these; `truex` or `12x` is no JSON. */
+/* The byte after a scalar can only be one of these; `truex` or `12x` is no JSON. (NUL is not one of them.) */
 static bool at_boundary(const struct reader *r)
 {
-    return r->p == r->end || strchr(" \t\r,}]", *r->p) != NULL;
+    static const char boundaries[] = {' ', '\t', '\r', ',', '}', ']'};
+    return r->p == r->end || memchr(boundaries, *r->p, sizeof boundaries) != NULL;
 }
 
 static bool begins_number(const struct reader *r)
@@ -506,7 +507,7 @@ static bool skip_value(struct reader *r)
             return false;
         r->p++;
         if (depth == 0)
-            while (r->p < r->end && !strchr(" \t\r,}]", *r->p)) r->p++;
+            while (!at_boundary(r)) r->p++;
     } while (depth > 0);
     return true;
 }

@@ -161,6 +161,8 @@ class LoneCollector:
         """(where, bytes) of all that it wrote or says, and its folder's file names."""
         for folder, _, files in os.walk(self.folder):
             for name in files:
+                if os.path.join(folder, name) == self.path:
+                    continue
                 with open(os.path.join(folder, name), "rb") as file:
                     yield name, file.read()
         if self.process.alive():
