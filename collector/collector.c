@@ -266,7 +266,7 @@ static struct boot_ms earlier(struct boot_ms a, struct boot_ms b)
 static enum sg_error turn(struct collector *c, struct boot_ms now, struct boot_ms *next)
 {
     struct boot_ms ship_at = LOOP_NEVER;
-    bool second = due(&c->second_at, now, SECOND_MS), was_blocked = c->blocked != BLOCKED_NOT;
+    bool second = due(&c->second_at, now, METER_TICK_MS), was_blocked = c->blocked != BLOCKED_NOT;
     enum sg_error e = was_blocked ? unblock(c) : work(c, now, second);
     if (e) return e;
     if (c->blocked) {

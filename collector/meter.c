@@ -115,6 +115,7 @@ void meter_connected(struct meter *m, unsigned source, bool connected)
 {
     assert(source < SOURCES_MAX && m->source[source].used);
     m->source[source].connected = connected;
+    if (connected) m->source[source].behind_ms = BEHIND_SINCE_NOW;
 }
 
 uint64_t meter_next_n(const struct meter *m, unsigned source)
@@ -408,10 +409,22 @@ static void slew(struct meter *m, struct source *src, uint64_t now)
     m->changed = true;
 }
 
-/* Up to where a source's sandboxes may be billed. */
-static uint64_t source_time(const struct meter *m, const struct source *src, uint64_t now)
+/* Whether lines of the time before now wait to be read; once a tick. */
+static void catch_up(struct source *src, uint64_t now, bool stalled)
 {
-    if (m->config.clock == METER_CLOCK_EVENT || !src->connected || now < METER_HOLD_MS) return src->newest_ms;
+    if (stalled || src->behind_ms == BEHIND_SINCE_NOW) {
+        src->behind_ms = now;
+        src->quiet_ticks = 0;
+    } else if (src->behind_ms > 0)
+        src->quiet_ticks = src->n == src->quiet_n ? src->quiet_ticks + 1 : 0;
+    src->quiet_n = src->n;
+    if (src->newest_ms >= src->behind_ms || src->quiet_ticks >= METER_QUIET_TICKS) src->behind_ms = 0;
+}
+
+/* Up to where a source's sandboxes may be billed. */
+static uint64_t source_time(const struct source *src, uint64_t now)
+{
+    if (!src->connected || src->behind_ms > 0 || now < METER_HOLD_MS) return src->newest_ms;
     return latest(src->newest_ms, now - METER_HOLD_MS);
 }
 
@@ -423,14 +436,18 @@ static uint64_t grid_floor(const struct source *src, uint64_t boot_ms)
 
 enum meter_verdict meter_tick(struct meter *m, struct boot_ms now)
 {
-    for (unsigned i = 0; m->config.clock == METER_CLOCK_SYSTEM && i < SOURCES_MAX; i++) {
+    if (m->config.clock == METER_CLOCK_EVENT) return METER_ACCEPTED;
+    bool again = now.v == m->ticked_ms, stalled = now.v - m->ticked_ms > METER_HOLD_MS / 2;
+    m->ticked_ms = now.v;
+    for (unsigned i = 0; i < SOURCES_MAX; i++) {
         struct source *src = &m->source[i];
         if (!src->used) continue;
         if (src->connected) {
             src->alive_ms = latest(src->alive_ms, now.v);
             slew(m, src, now.v);
+            if (!again) catch_up(src, now.v, stalled);
         }
-        uint64_t grid = grid_floor(src, source_time(m, src, now.v));
+        uint64_t grid = grid_floor(src, source_time(src, now.v));
         if (grid > src->closed_ms && !bill_source(m, i, grid)) return METER_FULL;
     }
     return METER_ACCEPTED;

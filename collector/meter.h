@@ -10,7 +10,10 @@
  * NUMBERS   A line that is refused uses its number up; a line whose number was taken is a duplicate and changes
  *           nothing. Taken numbers count as durable after meter_durable().
  * TIME      clock = event: the newest boot_ms of each source. clock = system: the collector's boot clock too,
- * METER_HOLD_MS behind, for connected sources. THREAD    One. */
+ *           METER_HOLD_MS behind, for connected sources that are not behind. A source is behind from its hello, and
+ *           from a time in which the collector itself did nothing, until it has said something of then or has said
+ *           nothing for METER_QUIET_TICKS: what has happened meanwhile is still to be read, with its own times.
+ * THREAD    One. */
 #ifndef COLLECTOR_METER_H
 #define COLLECTOR_METER_H
 
@@ -28,6 +31,8 @@
 enum {
     METER_GRID_MS = 10 * SECOND_MS, /* slices are closed on this grid of UTC */
     METER_HOLD_MS = 5 * SECOND_MS,  /* clock = system: how long an event may take to arrive and still be in time */
+    METER_TICK_MS = SECOND_MS,      /* clock = system: how often meter_tick() is called */
+    METER_QUIET_TICKS = 5,          /* clock = system: a source that has said nothing for so long has no backlog */
     METER_SLEW_PPM = 500,           /* clock = system: how fast a newer wall anchor is approached */
     METER_BATCH_ROWS_MAX = 4096,    /* then it is full: memory, here and at Kafka's client, goes with a batch's size */
     METER_SNAPSHOT_BYTES_MAX = 16 << 20, /* encoded state; a table that could not be saved within it is full */
@@ -120,7 +125,8 @@ uint64_t meter_next_n(const struct meter *m, unsigned source);
 /* The last number whose effect is durable. */
 uint64_t meter_durable_n(const struct meter *m, unsigned source);
 
-/* Time has come to now (clock = system; nothing otherwise). Closes slices on the grid. ACCEPTED or FULL. */
+/* Time has come to now (clock = system; nothing otherwise). Closes slices on the grid. Every METER_TICK_MS, and again
+ * with the same time after FULL. ACCEPTED or FULL. */
 enum meter_verdict meter_tick(struct meter *m, struct boot_ms now);
 /* Bills what runs up to the present: clock = event, each source's newest event; clock = system, its newest tick event.
  * Before a seal that is not for want of room. ACCEPTED or FULL. */

@@ -19,6 +19,8 @@ enum { EVENT_ROWS_MAX = 8 };
 /* Encoded, without sandboxes: version, kind, the runner's part, sixteen sources. Of a sandbox: its numbers. */
 enum { STATE_HEAD_BYTES_MAX = 8192, STATE_NUMBERS_BYTES_MAX = 192, ENTRY_BYTES_MAX = 1024 };
 
+#define BEHIND_SINCE_NOW UINT64_MAX /* it has just connected: the next tick knows when that is */
+
 enum sandbox_change { UNCHANGED, CHANGED, CREATED }; /* since the last seal */
 
 /* One life of a sandbox. */
@@ -50,7 +52,10 @@ static inline const char *sandbox_id(const struct sandbox *s)
 
 /* One source and what its present boot has said. */
 struct source {
-    bool used, connected; /* connected is not part of the state */
+    bool used, connected; /* connected is not part of the state, nor are the next three */
+    uint64_t behind_ms;   /* what it says of the time before may still be on its way; 0: nothing; BEHIND_SINCE_NOW */
+    uint64_t quiet_n;     /* n at the last tick, while it is behind */
+    unsigned quiet_ticks; /* since n has risen */
     struct id name, boot_id;
     uint64_t n, durable_n;
     uint64_t newest_ms;  /* of its events */
@@ -78,6 +83,7 @@ struct meter {
     struct source source[SOURCES_MAX];
     size_t running;
     uint64_t vcpus, mem_mib, disk_mib; /* of running sandboxes */
+    uint64_t ticked_ms;                /* last tick; not part of the state */
     bool capacity_known;
     struct batch_capacity capacity; /* its first four members: what runner.capacity said */
     int64_t complete_through_ms;

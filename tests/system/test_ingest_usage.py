@@ -1,9 +1,11 @@
 """The ingest contract (proto/ingest.md): what accepted events mean, to the unit, against arithmetic of the test's own; with both clocks."""
 import random
+import time
 
 import pytest
 
 from harness.lone_collector import MINUTE_MS, Books, cells_of, ms_of
+from harness.process import wait_for
 
 WALL = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 BOX = {"team": "t", "project": "p", "vcpus": 3, "mem_mib": 700, "disk_mib": 11}
@@ -148,7 +150,7 @@ def test_counts_by_origin_reason_code_operation_and_status_class(told):
         told.say("sandbox.destroyed", 120_000, sandbox="x%d" % i, reason=reason)
     cells = cells_of(told.check())
     assert cells[("u", "-", WALL // MINUTE_MS + 1, "api.snapshot.restore.1xx")] == 2
-    assert cells[("t", "p", WALL // MINUTE_MS + 1, "exit.0")] == 3
+    assert cells[("t", "p", WALL // MINUTE_MS + 1, "exit.0")] == 2
 
 
 def test_one_name_may_have_many_lives(told):
@@ -203,6 +205,78 @@ def test_time_is_complete_through_the_slowest_source_and_never_falls(told):
     through = [ms_of(row["complete_through"]) for row in told.check() if row["kind"] == "batch" and row["complete_through"]]
     assert through == sorted(through) and through[-1] == WALL + 19 * 60_000
 
+
+# ---- clock = system ----
+
+def boot_now():
+    """This host's boot clock, which is the collector's."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def test_a_live_clock_bills_lives_by_their_own_times(make_collector):
+    now = boot_now()
+    told = Told(make_collector(clock="system"), boot_ms=now, wall_ms=WALL + 7)
+    told.say("sandbox.created", now - 100_000, sandbox="x", **CREATED)
+    told.say("sandbox.hibernated", now - 70_000, sandbox="x")
+    told.say("sandbox.usage", now - 60_000, sandbox="x", cpu_us=4)
+    told.say("sandbox.resumed", now - 30_000, sandbox="x")
+    told.say("sandbox.destroyed", now - 1, sandbox="x", reason="api", cpu_us=5)
+    told.check()
+
+
+def test_a_live_clock_bills_what_runs_while_its_source_is_connected(make_collector):
+    collector, now = make_collector(clock="system"), boot_now()
+    wire = collector.greet(boot_ms=now, wall_ms=WALL)
+    wire.say("sandbox.created", now - 60_000, sandbox="x", **CREATED)
+    wire.wait_acked()
+
+    def billed():
+        return sum(row["length_ms"] for row in collector.rows() if row["kind"] == "slice")
+
+    wait_for("time to be billed without an event", lambda: billed() >= 40_000, 15, pause_s=0.2)
+    assert billed() <= 60_000 + boot_now() - now
+    end = wire.say("tick", boot_now())["boot_ms"]
+    wire.wait_acked()
+    assert billed() == end - now + 60_000, "a tick settles its own time"
+
+
+def test_a_backlog_after_an_absence_is_billed_by_its_own_times(make_collector):
+    collector, now = make_collector(clock="system"), boot_now()
+    told = Told(collector, boot_ms=now - 100_000, wall_ms=WALL)
+    told.say("sandbox.created", now - 90_000, sandbox="x", **CREATED)
+    told.say("sandbox.created", now - 90_000, sandbox="y", **CREATED)
+    told.wire.wait_acked()
+    told.wire.close()
+    collector.kill()
+    collector.start()
+    told.wire = collector.greet("s", "b", now, WALL + 100_000)
+    for i in range(1, 5):
+        time.sleep(0.7)  # a client that reads its journal slowly
+        told.say("tick", now - 90_000 + i)
+    told.say("sandbox.destroyed", now - 60_000, sandbox="x", reason="api")
+    told.say("sandbox.destroyed", now - 59_000, sandbox="y", reason="api")
+    told.check()
+    assert collector.metric("late_events_total") == 0
+
+
+def test_a_dead_host_is_billed_until_it_was_last_seen_connected(make_collector):
+    collector, now = make_collector(clock="system"), boot_now()
+    wire = collector.greet(boot_ms=now, wall_ms=WALL)
+    wire.say("sandbox.created", now - 60_000, sandbox="x", **CREATED)
+    wire.wait_acked()
+    time.sleep(2.2)
+    wire.close()
+    gone = boot_now()
+    time.sleep(1.2)
+    collector.greet(boot_id="b2", boot_ms=0, wall_ms=WALL + 9_000).close()
+    collector.stop()
+    rows = collector.rows()
+    ends = [ms_of(row["at"]) - WALL for row in rows if row["kind"] == "end"]
+    assert len(ends) == 1 and 1_000 <= ends[0] <= gone - now, ends
+    assert sum(row["length_ms"] for row in rows if row["kind"] == "slice") == ends[0] + 60_000
+
+
+# ---- everything at once ----
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_random_day_with_kills_is_exact(make_collector, seed):
