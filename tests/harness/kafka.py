@@ -147,10 +147,11 @@ class Kafka:
 
     @staticmethod
     def new_settings(nodes=1):
-        """Choose ports for a new cluster."""
-        ports = free_ports(2 * nodes)
-        return {"nodes": nodes, "ports": ports[:nodes], "controller_ports": ports[nodes:],
-                "cluster": base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")}
+        """Choose ports and a name for a new cluster."""
+        ports, cluster = free_ports(2 * nodes), "-"
+        while cluster.startswith("-"):  # Kafka's command line would take it for an option
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        return {"nodes": nodes, "ports": ports[:nodes], "controller_ports": ports[nodes:], "cluster": cluster}
 
     @property
     def brokers(self):
