@@ -4,15 +4,15 @@
 usage: bench/ingest.py [--events N] [--sandboxes N] [--kafka JARS]
 
 The fleet simulator speaks to sandglass-collector as fast as acks allow; an event counts when its ack has come, so when it is on disk.
-A figure per case:
+Cases:
     away      no Kafka: the broker's port is closed, everything stays in the spool
-    backlog   the same, then the broker comes and takes all of it
+    late      the same, then the broker comes and takes all of it
     reached   the broker is there from the beginning: the collector ships while it takes
 The last two need Kafka's jars (--kafka, or where deploy/local has left them).
 CPU-seconds and memory (VmHWM: the highest resident size ever) are the kernel's. Collector, simulator and broker share the machine's
 cores, so events a second are a lower bound of what the collector can; events a CPU-second are its own.
 
-Prints a line of JSON per case on stdout, everything else on stderr. Exit code 1: an event was lost or refused, or a program failed.
+Prints a line of JSON per figure on stdout, everything else on stderr. Exit code 1: an event was lost or refused, or a program failed.
 """
 import argparse
 import json
@@ -40,11 +40,15 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
 
-def memory_kib(pid):
-    """The VmHWM and VmRSS of a living process."""
+def memory_high_kib(pid):
+    """The VmHWM of a living process."""
     with open("/proc/%d/status" % pid, encoding="ascii") as file:
-        lines = dict(line.split(":", 1) for line in file)
-    return {name: int(lines[name].split()[0]) for name in ("VmHWM", "VmRSS")}
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+
+
+def figure(case, value, unit, aim=None):
+    """A figure as bench/README.md has it."""
+    return {"bench": "ingest", "case": case, "value": round(value), "unit": unit, **({} if aim is None else {"aim": aim})}
 
 
 class Bench:
@@ -108,10 +112,6 @@ class Bench:
             return status == 200 and json.loads(body)["lag"] == 0
         wait_for("the backlog to be shipped", lag, 120, self.collector.alive)
 
-    def spool_bytes(self):
-        """What the spool's segments take on disk."""
-        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path("spool")))
-
     def end(self):
         """Everything stops."""
         for process in (self.fleet, self.collector):
@@ -121,7 +121,7 @@ class Bench:
 
 
 def measure(case, options):
-    """One case's figures."""
+    """A case's figures."""
     with tempfile.TemporaryDirectory(prefix="sandglass-bench-") as folder:
         bench = Bench(folder, None if case == "away" else options.kafka)
         try:
@@ -129,19 +129,17 @@ def measure(case, options):
                 bench.start_kafka()
             bench.start_collector()
             pid = bench.collector.pid
-            idle = memory_kib(pid)["VmRSS"]
             events, seconds = bench.feed(options.events, options.sandboxes)
-            fed_cpu_s = cpu_seconds(pid)
-            if case == "backlog":
+            cpu_s = cpu_seconds(pid)
+            if case == "late":
                 bench.start_kafka()
             if case != "away":
                 bench.wait_shipped()
-            memory = memory_kib(pid)
-            return {"bench": "ingest", "case": case, "events": events, "sandboxes": options.sandboxes, "seconds": round(seconds, 3),
-                    "events_per_s": int(events / seconds), "aim_events_per_s": EVENTS_AIM, "cpu_s": round(fed_cpu_s, 2),
-                    "events_per_cpu_s": int(events / fed_cpu_s), "cpu_s_with_shipping": round(cpu_seconds(pid), 2) if bench.kafka else None,
-                    "spool_mib": bench.spool_bytes() >> 20, "rss_idle_kib": idle, "rss_end_kib": memory["VmRSS"],
-                    "rss_high_kib": memory["VmHWM"], "aim_rss_high_kib": RSS_AIM_KIB}
+            return [
+                figure("durable events, broker " + case, events / seconds, "events/s", EVENTS_AIM),
+                figure("events by CPU, broker " + case, events / cpu_s, "events/cpu_s"),
+                figure("memory high-water mark, broker " + case, memory_high_kib(pid), "KiB", RSS_AIM_KIB),
+            ]
         finally:
             bench.end()
 
@@ -153,12 +151,13 @@ def main():
     parser.add_argument("--sandboxes", type=int, default=1000)
     parser.add_argument("--kafka", default=tools.KAFKA_JARS, help="folder of Kafka's jars (default: where deploy/local keeps them)")
     options = parser.parse_args()
-    cases = ("away", "backlog", "reached") if os.path.isdir(options.kafka) else ("away",)
+    cases = ("away", "late", "reached") if os.path.isdir(options.kafka) else ("away",)
     if len(cases) == 1:
         print("ingest: Kafka's jars are not in %s: only without a broker" % options.kafka, file=sys.stderr)
     try:
         for case in cases:
-            print(json.dumps(measure(case, options)), flush=True)
+            for one in measure(case, options):
+                print(json.dumps(one), flush=True)
     except HarnessError as error:
         print("ingest: %s" % error, file=sys.stderr)
         return 1
