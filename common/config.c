@@ -160,3 +160,18 @@ void config_destroy(const struct config_table *table, void *config)
     for (size_t i = 0; i < table->count; i++) config_type_free(&table->keys[i], c + table->keys[i].offset);
     explicit_bzero(config, table->struct_bytes);
 }
+
+enum sg_error config_list_pairs(const struct config_list *list, const char *key,
+                                const char *pairs[static 2 * CONFIG_LIST_MAX + 1], struct sg_fault *f)
+{
+    assert(list->count <= CONFIG_LIST_MAX);
+    for (size_t i = 0; i < list->count; i++) {
+        char *space = strchr(list->item[i], ' ');
+        if (!space) return sg_fail(f, SG_ERR_CONFIG, "%s: NAME VALUE is needed", key);
+        *space = '\0';
+        pairs[2 * i] = list->item[i];
+        pairs[2 * i + 1] = space + 1;
+    }
+    pairs[2 * list->count] = NULL;
+    return SG_OK;
+}

@@ -101,6 +101,10 @@ SG_MUST_USE enum sg_error config_load(const char *file, const struct config_tabl
                                       struct sg_fault *f);
 /* Frees what config_load made, wipes secrets, zeroes. Safe on a zeroed struct. */
 void config_destroy(const struct config_table *table, void *config);
+/* Splits a list of "NAME VALUE" in place: pairs = name, value, name, value, ..., NULL (properties of librdkafka).
+ * CONFIG names the key when an item is not that. pairs point into the list. */
+SG_MUST_USE enum sg_error config_list_pairs(const struct config_list *list, const char *key,
+                                            const char *pairs[static 2 * CONFIG_LIST_MAX + 1], struct sg_fault *f);
 /* A commented file in which every key stands with its default; required ones stand without a value. */
 void config_print_example(const struct config_table *table, FILE *out);
 /* The keys, for --help. */

@@ -29,6 +29,7 @@ struct api_config {
     char *tls_cert, *tls_key, *kafka_brokers, *control_topic, *ledger_topic, *redis, *redis_user, *redis_password,
         *price_book;
     bool redis_cluster;
+    struct config_list kafka_properties;
     int64_t shards, requests_per_s;
     uint64_t runner_grace_ms;
     int log_level;
@@ -39,6 +40,8 @@ static const struct config_key keys[] = {
     CONFIG_PATH(struct api_config, tls_cert, "tls_cert", "", "PEM file with the certificate chain; empty: plain HTTP"),
     CONFIG_PATH(struct api_config, tls_key, "tls_key", "", "PEM file with the private key"),
     CONFIG_STRING(struct api_config, kafka_brokers, "kafka_brokers", NULL, "host:port,host:port of the Kafka cluster"),
+    CONFIG_LIST(struct api_config, kafka_properties, "kafka_property",
+                "NAME VALUE of a librdkafka property, for TLS and login"),
     CONFIG_STRING(struct api_config, control_topic, "control_topic", "sandglass.control",
                   "topic of administrative facts"),
     CONFIG_STRING(struct api_config, ledger_topic, "ledger_topic", "sandglass.ledger",
@@ -85,6 +88,7 @@ static const struct counter_spec specs[] = {API_COUNTERS(COUNTERS_SPEC)};
 /* The program; zeroed can be closed. */
 struct api {
     struct api_config config;
+    const char *kafka[2 * CONFIG_LIST_MAX + 1];
     struct health health;
     struct counters counters;
     struct price_book book;
@@ -168,8 +172,9 @@ static enum sg_error open_sources(struct api *a, struct sg_fault *f)
     const struct api_config *c = &a->config;
     struct redis_store_config redis = store_config(c);
     struct txlog_config control = {
-        .brokers = c->kafka_brokers, .topic = c->control_topic, .client_id = "sandglass-api"};
+        .kafka = a->kafka, .brokers = c->kafka_brokers, .topic = c->control_topic, .client_id = "sandglass-api"};
     enum sg_error e = price_book_load(c->price_book, &a->book, f);
+    if (!e) e = config_list_pairs(&c->kafka_properties, "kafka_property", a->kafka, f);
     if (!e) e = redis_store_new(&a->store, &redis, f);
     if (!e) e = redis_store_new(&a->probe, &redis, f);
     if (!e) e = auth_open(&a->auth, &control, f);

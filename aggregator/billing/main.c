@@ -40,7 +40,7 @@ static const struct config_key keys[] = {
                     "how often closed windows and marks are archived"),
     CONFIG_DURATION(C, runner_grace_ms, "runner_grace", "10m", SECOND_MS, DAY_MS,
                     "a runner silent for longer does not hold the watermark back"),
-    CONFIG_LISTEN(C, ops_listen, "ops_listen", "127.0.0.1:9464", "health and metrics"),
+    CONFIG_LISTEN(C, ops_listen, "ops_listen", "127.0.0.1:9466", "health and metrics"),
     CONFIG_WORD(C, log_level, "log_level", "info", log_level_words, "how much is logged"),
 };
 #undef C

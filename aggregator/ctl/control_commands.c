@@ -28,6 +28,7 @@ static struct txlog_config log_config(const struct ctl_config *k, char id[static
     return (struct txlog_config){.brokers = k->kafka_brokers,
                                  .topic = k->control_topic,
                                  .transactional_id = id,
+                                 .kafka = k->kafka,
                                  .client_id = "sandglass",
                                  .timeout_ms = TIMEOUT_MS};
 }

@@ -24,6 +24,8 @@ struct ctl_config {
     int64_t shards;
     uint64_t runner_grace_ms;
     struct config_list programs; /* "NAME URL" */
+    struct config_list kafka_properties;
+    const char *kafka[2 * CONFIG_LIST_MAX + 1]; /* kafka_properties as name, value, ..., NULL */
 };
 
 /* Options of a command, by name; what a command does not list is refused. */
@@ -50,6 +52,11 @@ struct ctl_call {
     int arg_count;
     const char *option[CTL_OPTIONS]; /* NULL: not given; a flag is "" */
 };
+
+struct rd_kafka_conf_s;
+/* A client's configuration: the brokers, the configured properties, then settings (name, value, ..., NULL). NULL and f
+ * when a property is refused. */
+struct rd_kafka_conf_s *ctl_kafka_conf(const struct ctl_config *k, const char *const *settings, struct sg_fault *f);
 
 /* Says a fault on standard error and gives the exit code that it means. */
 int ctl_fail(const struct sg_fault *f);

@@ -14,6 +14,8 @@ static const struct config_key keys[] = {
     CONFIG_STRING(struct ctl_config, cluster, "cluster", "sandglass",
                   "name of this installation; part of transactional ids"),
     CONFIG_STRING(struct ctl_config, kafka_brokers, "kafka_brokers", NULL, "host:port,host:port of the Kafka cluster"),
+    CONFIG_LIST(struct ctl_config, kafka_properties, "kafka_property",
+                "NAME VALUE of a librdkafka property, for TLS and login"),
     CONFIG_STRING(struct ctl_config, events_topic, "events_topic", "sandglass.events", "topic of the batches"),
     CONFIG_STRING(struct ctl_config, ledger_topic, "ledger_topic", "sandglass.ledger",
                   "topic of what was pushed to Stripe"),
@@ -201,6 +203,14 @@ static bool take_arguments(struct ctl_call *c, const struct command *command, in
     return c->arg_count == command->arg_count;
 }
 
+/* Reads the configuration and splits what it lists. */
+static enum sg_error load(const char *file, struct ctl_config *config, struct sg_fault *f)
+{
+    enum sg_error e = config_load(file, &table, config, f);
+    if (!e) e = config_list_pairs(&config->kafka_properties, "kafka_property", config->kafka, f);
+    return e;
+}
+
 static int run(const struct command *command, const char *file, bool file_given, int argc, char **argv)
 {
     struct ctl_config config = {0};
@@ -210,8 +220,8 @@ static int run(const struct command *command, const char *file, bool file_given,
         fprintf(stderr, "usage: sandglass %s %s\n", command->words, command->arguments);
         return CTL_USAGE;
     }
-    if ((command->needs_config || file_given) && config_load(file, &table, &config, &f)) return ctl_fail(&f);
-    int status = command->run(&call);
+    bool loads = command->needs_config || file_given;
+    int status = loads && load(file, &config, &f) ? ctl_fail(&f) : command->run(&call);
     config_destroy(&table, &config);
     return status;
 }
@@ -220,9 +230,9 @@ static int check_config(const char *file)
 {
     struct ctl_config config = {0};
     struct sg_fault f = {0};
-    if (config_load(file, &table, &config, &f)) return ctl_fail(&f);
+    int status = load(file, &config, &f) ? ctl_fail(&f) : CTL_DONE;
     config_destroy(&table, &config);
-    return CTL_DONE;
+    return status;
 }
 
 /* How many arguments name the configuration: 2 for --config FILE, 1 for --config=FILE, else 0. */

@@ -21,17 +21,12 @@ static void on_signal(int number)
 
 static rd_kafka_t *consumer_open(const struct ctl_config *k, struct sg_fault *f)
 {
-    static const char *const settings[][2] = {{"group.id", "sandglass-tail"},
-                                              {"enable.auto.commit", "false"},
-                                              {"auto.offset.reset", "latest"},
-                                              {"log_level", "0"}};
+    static const char *const settings[] = {
+        "group.id", "sandglass-tail", "enable.auto.commit", "false", "auto.offset.reset", "latest", NULL};
     char text[256];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    bool ok = rd_kafka_conf_set(conf, "bootstrap.servers", k->kafka_brokers, text, sizeof text) == RD_KAFKA_CONF_OK;
-    for (size_t i = 0; ok && i < sizeof settings / sizeof *settings; i++)
-        ok = rd_kafka_conf_set(conf, settings[i][0], settings[i][1], text, sizeof text) == RD_KAFKA_CONF_OK;
-    rd_kafka_t *rk = ok ? rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text) : NULL;
-    if (rk) return rk;
+    rd_kafka_conf_t *conf = ctl_kafka_conf(k, settings, f);
+    rd_kafka_t *rk = conf ? rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text) : NULL;
+    if (rk || !conf) return rk;
     rd_kafka_conf_destroy(conf);
     (void)sg_fail(f, SG_ERR_CONFIG, "kafka: no consumer with this configuration");
     return NULL;

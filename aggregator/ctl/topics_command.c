@@ -18,14 +18,10 @@ struct topic_plan {
 
 static rd_kafka_t *client_open(const struct ctl_config *k, struct sg_fault *f)
 {
+    static const char *const none[] = {NULL};
     char text[256];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    if (rd_kafka_conf_set(conf, "bootstrap.servers", k->kafka_brokers, text, sizeof text) != RD_KAFKA_CONF_OK ||
-        rd_kafka_conf_set(conf, "log_level", "0", text, sizeof text) != RD_KAFKA_CONF_OK) {
-        rd_kafka_conf_destroy(conf);
-        (void)sg_fail(f, SG_ERR_CONFIG, "kafka: the configuration is refused");
-        return NULL;
-    }
+    rd_kafka_conf_t *conf = ctl_kafka_conf(k, none, f);
+    if (!conf) return NULL;
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     if (!rk) {
         rd_kafka_conf_destroy(conf);

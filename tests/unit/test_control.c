@@ -123,3 +123,17 @@ Test(control, malformed_records_are_refused_without_quoting_them)
         cr_assert_null(strstr(f.text, "CANARY"));
     }
 }
+
+Test(control, the_first_version_is_read_for_ever)
+{
+    struct control_view v = {0};
+    struct sg_fault f = {0};
+    char text[CONTROL_BYTES_MAX];
+    FILE *file = fopen(TEST_DATA_DIR "/control.v1", "rb");
+    cr_assert_not_null(file);
+    size_t length = fread(text, 1, sizeof text, file);
+    fclose(file);
+    cr_assert_eq(control_view_fold(&v, text, length, &f), SG_OK, "%s", f.text);
+    cr_assert_str_eq(control_view_account(&v, "t")->customer.s, "c");
+    control_view_destroy(&v);
+}
