@@ -22,6 +22,8 @@ enum {
 #define COMPONENT(id, name) {name, FAULT_ALLOWANCE_MS},
 static const struct health_component components[] = {EXPORTER_COMPONENTS(COMPONENT)};
 #undef COMPONENT
+_Static_assert((int)COUNT_DENIED - (int)COUNT_ACCEPTED == (int)ANSWER_DENIED - (int)ANSWER_ACCEPTED,
+               "counters of answers stand in the order of enum answer");
 static const struct counter_spec counter_specs[] = {EXPORTER_COUNTERS(COUNTERS_SPEC)};
 
 /* ---- while a call blocks ---- */

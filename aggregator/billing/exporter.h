@@ -23,7 +23,11 @@
 #include "common/health.h"
 #include "common/loop.h"
 
-enum { EXPORTER_RESULTS_MAX = 1024, EXPORTER_INTENTS_MAX = 1000, EXPORTER_PROPERTIES_MAX = 64 };
+enum {
+    EXPORTER_RESULTS_MAX = 1024,
+    EXPORTER_OPEN_MAX = 20000, /* revisions of one shard: no intents beyond it, they would age in the queue */
+    EXPORTER_PROPERTIES_MAX = 64,
+};
 
 /* As in the configuration file. */
 struct exporter_config {

@@ -61,8 +61,8 @@ void shard_open(struct exporter *x, struct shard *s)
     s->round = (struct shard_tally){0};
     backoff_reset(&s->doubt_backoff);
     counters_add(&x->counters, COUNT_REOPENED, 1);
-    log_event(LOG_INFO, "ledger_opened", "shard=%u records_below=%" PRIu64 " hours=%zu open=%zu", s->index,
-              txlog_end(s->log), s->book.entry_count, s->book.open_count);
+    log_event(LOG_INFO, "ledger_opened", "shard=%u offset=%" PRIu64 " hours=%zu open=%zu", s->index, txlog_end(s->log),
+              s->book.entry_count, s->book.open_count);
 }
 
 void shard_close(struct exporter *x, struct shard *s, enum sg_error why)
@@ -353,7 +353,7 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);
     if (e != SG_OK) return e;
     size_t count = make_groups(x, s, &head, due_count, groups);
-    for (size_t i = 0, n; i < count && e == SG_OK; i += n) {
+    for (size_t i = 0, n; i < count && e == SG_OK && s->book.open_count < EXPORTER_OPEN_MAX; i += n) {
         n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
         e = cycle_part(x, s, &groups[i], n, f);
     }
