@@ -49,6 +49,7 @@ struct session {
     uint64_t acked;    /* last ack written */
     bool ack_due;      /* a duplicate asks for one */
     bool skipping;     /* the rest of a line that was too long */
+    bool wants_room;   /* a line waits until out has room for its answer */
     bool dead;         /* to be freed */
     uint32_t events;   /* what the loop waits for */
     size_t in_used, out_used;
@@ -150,9 +151,10 @@ static void compose(struct session *s)
 static void rearm(struct session *s)
 {
     bool greets = s->state == SESSION_NEW || s->state == SESSION_GREETED;
-    bool reads = greets && !s->ingest->paused && !s->ingest->wants_seal && s->in_used < sizeof s->in &&
-                 s->refusal_count < INGEST_REFUSALS_MAX;
-    uint32_t events = (reads ? EPOLLIN : 0U) | (s->out_used > 0 ? EPOLLOUT : 0U);
+    bool takes = !s->ingest->paused && !s->ingest->wants_seal;
+    bool reads = greets && takes && s->in_used < sizeof s->in && s->refusal_count < INGEST_REFUSALS_MAX;
+    bool writes = s->out_used > 0 || (takes && s->wants_room);
+    uint32_t events = (reads ? EPOLLIN : 0U) | (writes ? EPOLLOUT : 0U);
     if (s->dead || events == s->events) return;
     loop_mod(s->ingest->options.loop, &s->watch, events);
     s->events = events;
@@ -245,7 +247,8 @@ static bool take_hello(struct session *s, const struct ingest_event *hello)
     unsigned source;
     uint64_t durable;
     bool fresh;
-    if (!out_has_room(s)) return false;                          /* until the client has read */
+    s->wants_room = !out_has_room(s);
+    if (s->wants_room) return false;
     if (greeted(s) && strcmp(s->name.s, hello->source.s) != 0) { /* before it could end a boot of that source */
         close_with(s, INGEST_BAD_HELLO, hello->at[INGEST_FIELD_SOURCE]);
         return true;

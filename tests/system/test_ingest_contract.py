@@ -91,6 +91,21 @@ def test_everything_may_be_written_before_anything_is_read(collector):
     assert answers < count / 10
 
 
+def test_greetings_may_be_pipelined_too(collector):
+    wire, count = collector.connect(), 2000
+    wire.send(hello() * count)
+    assert all(wire.answer() == {"ack": 0, "new": True} for _ in range(count))
+
+
+def test_half_a_line_at_the_end_is_no_line(collector):
+    wire = collector.greet("half")
+    wire.send(TICK % (1, 1) + (TICK % (2, 2))[:-1])
+    wire.socket.shutdown(1)
+    wire.wait_acked(1)
+    assert wire.answer() is None
+    assert collector.connect().hello("half") == {"ack": 1}
+
+
 def test_lines_are_taken_byte_by_byte_and_many_in_one_write(collector):
     wire = collector.greet("bytes")
     for byte in TICK % (1, 1):

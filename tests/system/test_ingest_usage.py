@@ -278,6 +278,25 @@ def test_a_dead_host_is_billed_until_it_was_last_seen_connected(make_collector):
 
 # ---- everything at once ----
 
+def test_many_sandboxes_over_hours_fill_many_batches_and_a_kill_among_them_loses_none(make_collector):
+    collector = make_collector()
+    old = Told(collector)
+    for i in range(50):
+        old.say("sandbox.created", i, sandbox="m%d" % i, **CREATED)
+    old.wire.wait_acked()
+    old.say("tick", 36_000_000)
+    time.sleep(0.03)
+    collector.kill()
+    collector.start()
+    old.wire = collector.greet(wall_ms=WALL)
+    if old.wire.n == 50:
+        old.wire.say("tick", 36_000_000)
+    old.books.end_host()
+    new = Told(collector, boot_id="b2")  # also when nothing of it was billed yet
+    new.say("tick", 1)
+    new.check(old)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_random_day_with_kills_is_exact(make_collector, seed):
     """Everything at once: three sources, any event in any state, collectors killed anywhere, lines sent again or not at all acked."""
@@ -289,7 +308,7 @@ def test_a_random_day_with_kills_is_exact(make_collector, seed):
                 source["books"] = None
             speak(rng, collector, source)
         if rng.random() < 0.6:
-            collector.kill()
+            rng.choice((collector.kill, collector.stop))()
             collector.start()
     for source in sources:
         deliver(collector, source)

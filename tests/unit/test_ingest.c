@@ -320,6 +320,19 @@ Test(ingest, greetings_without_end_are_not_read_without_end)
     cr_expect_eq(counters_get(&counters, SESSIONS), 0);
 }
 
+Test(ingest, greetings_that_were_all_written_before_the_first_answer_is_read_are_all_answered)
+{
+    enum { GREETINGS = 1000 };
+    static char all[GREETINGS * (sizeof hello - 1)];
+    int fd = client();
+    size_t answers = 0;
+    for (size_t i = 0; i < GREETINGS; i++) memcpy(all + i * (sizeof hello - 1), hello, sizeof hello - 1);
+    cr_assert_eq(send(fd, all, sizeof all, MSG_NOSIGNAL), (ssize_t)sizeof all);
+    for (const char *p = heard(fd); (p = strchr(p, '\n')); p++) answers++;
+    cr_expect_eq(answers, GREETINGS);
+    close(fd);
+}
+
 Test(ingest, more_clients_than_sessions_wait_in_the_backlog)
 {
     int fd[INGEST_SESSIONS_MAX + 1];
