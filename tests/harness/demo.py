@@ -94,7 +94,7 @@ class View:
         sums = "  ".join("%s %s" % (name, format(value, ",")) for name, value in self.sums.items())
         lines = ["sandglass demo", head, "vcpu_ms: " + sums, "", *map(self._program, self.pipeline.programs), "", *killer.log[-8:], text]
         self.screen.draw(lines, "%d s: %s events acked; vcpu_ms: %s; %s" % (
-            elapsed, format(acked, ","), sums or "-", killer.log[-1].strip() if killer.log else text or "running"))
+            elapsed, format(acked, ","), sums or "-", text or (killer.log[-1].strip() if killer.log else "running")))
 
 
 def _run(pipeline, screen, options):
