@@ -1,5 +1,6 @@
 """The verbs of deploy/local."""
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -35,10 +36,13 @@ def up(options):
 
 
 def start(options):
-    """Start a program again that has ended."""
+    """Start a program again that has ended, or is just about to."""
     pipeline, name = _load(options), ALIASES.get(options.name, options.name)
     if name not in pipeline.processes():
         raise HarnessError("no program of that name; there are: %s" % " ".join(pipeline.processes()))
+    with contextlib.suppress(HarnessError):
+        if pipeline.processes()[name].alive():
+            pipeline.wait_ready(name)
     if not pipeline.processes()[name].alive():
         pipeline.spawn(name)
     pipeline.wait_ready(name)

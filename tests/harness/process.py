@@ -50,13 +50,14 @@ def wait_for(what, condition, timeout_s, alive=None, pause_s=0.05):
 
 
 def start_time(pid):
-    """The kernel's start time of a living process, or None: no such pid, or a zombie."""
+    """The kernel's start time of a living process, or None: no such pid, or a zombie. A killed program whose first thread is a zombie while
+    another one is still on its way out still has its ports and locks: it lives."""
     try:
         with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    return None if fields[0] in "ZX" and int(fields[17]) <= 1 else fields[19]
 
 
 class Process:
