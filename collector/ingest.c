@@ -27,7 +27,7 @@
 
 #include "common/log.h"
 
-enum { OUT_BYTES = 4096, ANSWER_BYTES_MAX = 128, BACKLOG = 64, NAME_BYTES = 64 };
+enum { OUT_BYTES = 4096, ANSWER_BYTES_MAX = 128, BACKLOG = 64, NAME_BYTES = 64, DISCARDS_MAX = 64 };
 
 enum session_state { SESSION_NEW, SESSION_GREETED, SESSION_DRAINING, SESSION_CLOSING };
 
@@ -76,6 +76,12 @@ static bool greeted(const struct session *s)
 
 /* ---- ends of sessions ---- */
 
+/* A socket that is closed with something unread resets its peer, which then may not get to read the reason. */
+static void discard_unread(struct session *s)
+{
+    for (int i = 0; i < DISCARDS_MAX && recv(s->fd, s->in, sizeof s->in, MSG_DONTWAIT) > 0; i++) continue;
+}
+
 /* Takes the session out of use; sweep() frees it once nobody looks at it. */
 static void session_close(struct session *s)
 {
@@ -86,6 +92,7 @@ static void session_close(struct session *s)
         meter_connected(i->options.meter, s->source, false);
     }
     loop_remove(i->options.loop, &s->watch);
+    discard_unread(s);
     close(s->fd);
     s->dead = true;
 }

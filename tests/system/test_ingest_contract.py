@@ -3,6 +3,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import time
 
 import pytest
@@ -132,6 +133,16 @@ def test_numbers_that_were_taken_are_answered_with_the_ack_and_change_nothing(co
     assert not wire.rejects
 
 
+def test_a_session_that_is_closed_ends_and_is_not_reset(collector):
+    for lines, code in ((TICK % (1, 1) * 3000, "not_greeted"), (hello(source="-") + TICK % (1, 1) * 3000, "bad_hello"), (hello() + TICK % (1, 1) + TICK % (3, 3) * 3000, "number_gap")):
+        collector.process.signal(signal.SIGSTOP)  # all of it waits unread, more than one read takes
+        wire = collector.connect()
+        wire.send(lines)
+        collector.process.signal(signal.SIGCONT)
+        said = b"".join(iter(lambda: wire.socket.recv(65536), b""))
+        assert code.encode() in said.splitlines()[-1]
+
+
 @pytest.mark.parametrize("hole", [b'{"n":4,"boot_ms":9,"type":"tick"}\n', b'{"n":9007199254740991,"boot_ms":9,"type":"tick"}\n', b'{"n":4,"what\n'])
 def test_a_hole_in_the_numbers_closes_the_session_and_takes_nothing(collector, hole):
     source = "hole%d" % len(hole)
@@ -234,6 +245,16 @@ def test_a_client_that_stops_writing_is_answered_to_the_end(collector):
     assert wire.answer() == {"ack": 0, "new": True}
     wire.wait_acked(101)
     assert list(wire.rejects) == [101] and wire.answer() is None
+
+
+def test_a_client_that_stops_writing_gets_all_refusals_when_it_reads_them(collector):
+    wire, count = collector.connect(), 5000
+    wire.send(hello() + b"".join(b'{"n":%d}\n' % n for n in range(1, count + 1)))
+    wire.socket.shutdown(1)
+    time.sleep(0.3)
+    assert wire.answer() == {"ack": 0, "new": True}
+    wire.wait_acked(count)
+    assert sorted(wire.rejects) == list(range(1, count + 1)) and wire.answer() is None
 
 
 def test_kill_between_send_and_ack_loses_nothing_and_doubles_nothing(make_collector):

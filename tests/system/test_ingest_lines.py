@@ -1,7 +1,10 @@
 """The ingest contract (proto/ingest.md): what a line may be. Every code, every field's edges, where the byte is that was wrong, and no trace of it."""
+import collections
 import json
 
 import pytest
+
+from harness.process import wait_for
 
 MAX = 2**53 - 1
 NAME = "a" * 64
@@ -134,6 +137,10 @@ def test_texts_that_are_no_event_are_refused_with_code_and_byte(lines):
         lines.bad(code, text)
         lines.good({"type": "tick"})
     lines.check()
+    codes = collections.Counter(code for code, _ in TEXTS)
+    wait_for("the counters", lambda: lines.collector.metric("lines_refused_total") == len(TEXTS), 5)
+    metrics = lines.collector.metrics()
+    assert {code: metrics['sandglass_collector_refused_total{code="%s"}' % code] for code in codes} == codes
 
 
 def test_texts_that_look_odd_but_are_right_are_taken(lines):
