@@ -8,9 +8,9 @@
  *
  * FAILURES
  *   broker away               librdkafka waits and tries again for ever; nothing is dropped; status names the fault
- *   a report with an error,   what would follow it is in doubt (later messages pass silently after a purge or an error;
- *   out of order, or fatal    proto/topics.md): purge, retire this producer, start another, go on from the spool's
- *                             position. The same bytes are sent again; the aggregator skips what it has
+ *   a report with an error,   librdkafka sends nothing behind it (gapless, one request in flight): purge, retire this
+ *   out of order, or fatal    producer, start another, go on from the spool's position. The same bytes are sent again;
+ *                             the aggregator skips what it has
  *   producer cannot be made   tried again with backoff
  *   crash                     as above: what was in flight is sent again
  *   spool unreadable          returned: the collector stops
@@ -88,21 +88,14 @@ static const char *const defaults[] = {"linger.ms",
                                        NULL};
 
 /* What correctness or the memory bound rests on; not for the configuration to change. */
-static const char *const required[] = {"enable.idempotence",
-                                       "true",
-                                       "acks",
-                                       "all",
-                                       "message.timeout.ms",
-                                       "0",
-                                       "queue.buffering.max.messages",
-                                       "128",
-                                       "queue.buffering.max.kbytes",
-                                       "8192",
-                                       "batch.size",
-                                       "262144",
-                                       "allow.auto.create.topics",
-                                       "false",
-                                       NULL};
+static const char *const required[] = {"enable.idempotence", "true",
+                                       /* A batch must never land before one with a lower number: the reader would take
+                                        * the lower one for a duplicate. So after an error nothing more goes out
+                                        * (gapless), and there is nothing behind it on the wire (one request). */
+                                       "enable.gapless.guarantee", "true", "max.in.flight.requests.per.connection", "1",
+                                       "acks", "all", "message.timeout.ms", "0", "queue.buffering.max.messages", "128",
+                                       "queue.buffering.max.kbytes", "8192", "batch.size", "262144",
+                                       "allow.auto.create.topics", "false", NULL};
 
 static bool set_all(rd_kafka_conf_t *conf, const char *const *pairs, struct sg_fault *f)
 {
