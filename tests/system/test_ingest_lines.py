@@ -1,6 +1,8 @@
 """The ingest contract (proto/ingest.md): what a line may be. Every code, every field's edges, where the byte is that was wrong, and no trace of it."""
 import collections
 import json
+import random
+import re
 
 import pytest
 
@@ -293,3 +295,70 @@ def test_no_trace_of_refused_input_is_found_anywhere(make_collector):
     collector.stop()
     found += [where for where, content in collector.everything() if CANARY.encode() in content]
     assert not found, found
+
+
+# ---- against another reader of JSON ----
+
+def refuse(*_):
+    """A hook for what the contract does not have."""
+    raise ValueError
+
+
+def whole(text):
+    """An integer as the contract has it."""
+    return refuse() if text.startswith("-") else int(text)
+
+
+def unique(pairs):
+    """An object whose keys differ, all of it without lone surrogates."""
+    str(pairs).encode()
+    return dict(pairs) if len(dict(pairs)) == len(pairs) else refuse()
+
+
+def accepted(text, newest_ms):
+    """The event, when Python's reader and the tables above take the line (of a type that needs no state but a live sandbox); else None."""
+    try:
+        event = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_int=whole, parse_float=refuse, parse_constant=refuse)
+        kind = event.pop("type")
+        fields, optional = EVENTS[kind]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not set(fields) - set(optional) <= set(event) - {"n", "boot_ms"} <= set(fields) or not {"n", "boot_ms"} <= set(event):
+        return None
+    for field, value in event.items():
+        low, high = {**RANGES, "n": (1, MAX), "boot_ms": (newest_ms, 253_402_300_799_999)}.get(field, (0, 0))
+        if field in WORDS:
+            good = value in WORDS[field]
+        elif field in IDS:
+            good = isinstance(value, str) and re.fullmatch("[A-Za-z0-9_-]{1,64}", value, re.A) and value != "-" and (field != "sandbox" or value == "live")
+        else:
+            good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        if not good:
+            return None
+    return event
+
+
+def test_mutated_lines_are_taken_just_when_another_reader_takes_them(lines):
+    rng, taken, newest_ms = random.Random(7), 0, 1
+    lines.good({"type": "sandbox.hibernated", "sandbox": "live"})  # a mutated time may lie centuries ahead
+    pieces = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\r", b"\x00", b"\x7f", b"\x80", b"\xc3\xa4", b"\xf0\x9f\x98\x80", b"0", b"1", b"-", b".", b"e5", b"\\u0041",
+              b"\\u00e4", b"\\n", b"\\/", b"null", b"true", b"-0", b"00", b"9007199254740991", b"9007199254740992", b'"x":1,', b'"boot_ms":1,', b"a", b"_", b"\xef\xbb\xbf"]
+    for _ in range(6000):
+        kind = rng.choice(("sandbox.usage", "exec.exited", "api.called", "runner.capacity", "tick"))
+        text = bytearray(text_of({"boot_ms": newest_ms, "type": kind, **EVENTS[kind][0]}, **{field: rng.choice(RANGES[field]) for field in EVENTS[kind][0] if field in RANGES})[1:])
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            at, end = sorted((rng.randrange(len(text) + 1), min(len(text), rng.randrange(len(text) + 1))))
+            text[at:min(end, at + 3) if rng.random() < 0.6 else at] = rng.choice(pieces) if rng.random() < 0.8 else bytes([rng.randrange(256)]).replace(b"\n", b"")
+        text = b'{"n":%d,' % (lines.wire.n + 1) + bytes(text)
+        event = accepted(text, newest_ms)
+        if event is not None:
+            taken, newest_ms = taken + 1, event["boot_ms"]
+        else:
+            lines.expected[lines.wire.n + 1] = text
+        lines.line(text)
+        if lines.wire.n % 500 == 0:
+            lines.wire.wait_acked()
+    lines.wire.wait_acked()
+    wrong = {n: (lines.wire.rejects.get(n), lines.expected.get(n)) for n in set(lines.wire.rejects) ^ set(lines.expected)}
+    assert not wrong, wrong
+    assert 500 < taken < 5500
