@@ -57,6 +57,7 @@ static void apply_window(const struct applying *a, enum window_kind w)
 
 static void run_attributes(const struct applying *a, const struct digest_sandbox *s, struct run *run)
 {
+    run->created = digest_created(a->d, s, run);
     run->team = s->group->team;
     run->project = s->group->project;
     run->region = a->d->region;
@@ -68,13 +69,10 @@ static void run_attributes(const struct applying *a, const struct digest_sandbox
 
 static void run_start(struct run *run, const struct digest_life *l)
 {
-    if (run->created.v == 0) {
-        run->created = l->at;
-        run->has_origin = run->has_create_ms = l->value != START_ADOPTED;
-        if (run->has_origin) {
-            run->origin = (enum origin)(l->value - 1);
-            run->create_ms = (uint32_t)l->amount;
-        }
+    if (l->at.v == run->created.v && l->value != START_ADOPTED && !run->has_origin) {
+        run->has_origin = run->has_create_ms = true;
+        run->origin = (enum origin)(l->value - 1);
+        run->create_ms = (uint32_t)l->amount;
     }
     if (l->at.v < run->started.v) return;
     run->started = l->at;

@@ -111,6 +111,11 @@ static struct digest_sandbox *sandbox_new(struct making *m, uint32_t index)
     s->vcpus = column_u32(dictionary->vcpus, index);
     s->mem_mib = column_u32(dictionary->mem_mib, index);
     s->disk_mib = column_u32(dictionary->disk_mib, index);
+    if (s->run->digest != d->number) {
+        s->run->digest = d->number;
+        s->run->digest_index = (uint32_t)d->sandbox_count - 1;
+    }
+    s->first = s->run->digest_index;
     m->g->sandbox_index[index] = (uint32_t)d->sandbox_count;
     return s;
 }
@@ -123,10 +128,16 @@ static inline struct digest_sandbox *sandbox_of(struct making *m, uint32_t index
     return known == DIGEST_NONE ? NULL : &m->d->sandbox[known - 1];
 }
 
+static void earlier(struct digest_sandbox *s, struct wall_ms at)
+{
+    if (s->earliest.v == 0 || at.v < s->earliest.v) s->earliest = at;
+}
+
 static struct digest_hour *hour_of(struct making *m, struct digest_sandbox *s, struct wall_ms at)
 {
     struct digest *d = m->d;
     struct wall_ms hour = wall_floor(at, HOUR_MS);
+    earlier(s, at);
     for (uint32_t i = s->hours; i != DIGEST_NONE; i = d->hour[i].next)
         if (d->hour[i].hour.v == hour.v) return &d->hour[i];
     d->hour = memory_grow(d->hour, &d->hour_capacity, d->hour_count + 1, sizeof *d->hour);
@@ -139,6 +150,7 @@ static struct digest_hour *hour_of(struct making *m, struct digest_sandbox *s, s
 static void life_add(struct making *m, struct digest_sandbox *s, struct digest_life life)
 {
     struct digest *d = m->d;
+    earlier(s, life.at);
     d->life = memory_grow(d->life, &d->life_capacity, d->life_count + 1, sizeof *d->life);
     life.next = DIGEST_NONE;
     d->life[d->life_count] = life;
@@ -316,7 +328,8 @@ void digest_make_unreadable(struct digester *g, const struct digest_place *place
 
 struct wall_ms digest_created(const struct digest *d, const struct digest_sandbox *s, const struct run *run)
 {
+    const struct digest_sandbox *first = &d->sandbox[s->first];
     if (run && run->created.v) return run->created;
-    uint32_t first = s->life_first;
-    return first != DIGEST_NONE && d->life[first].kind == LIFE_START ? d->life[first].at : (struct wall_ms){0};
+    uint32_t life = first->life_first;
+    return life != DIGEST_NONE && d->life[life].kind == LIFE_START ? d->life[life].at : first->earliest;
 }

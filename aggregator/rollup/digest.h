@@ -54,7 +54,9 @@ struct digest_sandbox {
     uint32_t vcpus, mem_mib, disk_mib;
     uint32_t hours; /* first, or DIGEST_NONE */
     uint32_t life_first, life_last;
-    struct wall_ms seen; /* end of its newest slice; 0: none */
+    uint32_t first;          /* the digest's first entry with the same run: itself, but for a second life */
+    struct wall_ms earliest; /* of its rows; 0: none yet */
+    struct wall_ms seen;     /* end of its newest slice; 0: none */
     uint64_t mem_peak_bytes;
     bool has_exit;
     uint32_t exit_code;
@@ -124,7 +126,9 @@ void digester_destroy(struct digester *g);
 void digest_make(struct digester *g, const struct digest_place *place, const struct batch *b, struct digest *d);
 /* d stands for bytes that are no batch. */
 void digest_make_unreadable(struct digester *g, const struct digest_place *place, struct digest *d);
-/* When the sandbox first started, as far as run (NULL: nothing stored) and this batch know; 0: not known. */
+/* When the run was created: what is stored says (run; NULL or created 0: nothing is stored), else the first start of
+ * this batch, else its earliest row. So it is decided by the first batch that tells of the run, and at every replay
+ * alike. */
 struct wall_ms digest_created(const struct digest *d, const struct digest_sandbox *s, const struct run *run);
 
 #endif

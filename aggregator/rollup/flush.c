@@ -312,7 +312,7 @@ static void put_vector(const struct rollup *r, struct rollup_flush *f)
 void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
 {
     const struct cell_list *dirty = &r->cells.dirty[f->shard];
-    size_t end = f->next_cell + ROLLUP_CHUNK_CELLS;
+    size_t end = f->next_cell + r->chunk_cells;
     assert(f->active && !f->last);
     if (end > dirty->count) end = dirty->count;
     wordlist_reset(&f->words);

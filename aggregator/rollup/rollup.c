@@ -11,7 +11,7 @@
 void rollup_init(struct rollup *r, uint32_t shards, uint32_t partitions)
 {
     assert(shards > 0 && shards <= SHARDS_MAX && partitions > 0 && partitions <= PARTITIONS_MAX);
-    *r = (struct rollup){.shards = shards, .partitions = partitions};
+    *r = (struct rollup){.shards = shards, .partitions = partitions, .chunk_cells = ROLLUP_CHUNK_CELLS};
     r->partition = memory_checked(calloc(partitions, sizeof *r->partition));
     r->queue = memory_checked(calloc(ROLLUP_QUEUE_MAX, sizeof *r->queue));
     r->queue_partition = memory_checked(calloc(ROLLUP_QUEUE_MAX, sizeof *r->queue_partition));

@@ -66,6 +66,7 @@ struct rollup {
     struct digest *queue; /* ROLLUP_QUEUE_MAX */
     uint32_t *queue_partition;
     size_t queue_first, queue_count, queue_rows; /* waiting: [first, count) */
+    size_t chunk_cells;                          /* ROLLUP_CHUNK_CELLS; tests want less */
     uint32_t flushes;                            /* rises; what cells.touched counts in */
     uint64_t batches, rows;                      /* counters: applied */
 };
