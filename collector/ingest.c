@@ -37,6 +37,12 @@ struct refusal {
     uint8_t error;
 };
 
+/* Those that are still to be told, by rising n. A ring, allocated at the first one. */
+struct refusals {
+    struct refusal *ring;
+    size_t first, count;
+};
+
 struct session {
     struct ingest *ingest;
     struct session *next;
@@ -45,6 +51,7 @@ struct session {
     enum session_state state;
     unsigned source;   /* valid when GREETED or DRAINING */
     struct id name;    /* of the source; likewise */
+    struct id boot_id; /* likewise */
     uint64_t position; /* n of the session's last line */
     uint64_t acked;    /* last ack written */
     bool ack_due;      /* a duplicate asks for one */
@@ -53,8 +60,7 @@ struct session {
     bool dead;         /* to be freed */
     uint32_t events;   /* what the loop waits for */
     size_t in_used, out_used;
-    struct refusal *refusal; /* ring, allocated at the first one */
-    size_t refusal_first, refusal_count;
+    struct refusals refused;
     char out[OUT_BYTES];
     char in[INGEST_BUFFER_BYTES];
 };
@@ -64,6 +70,10 @@ struct ingest {
     struct loop_source watch;
     struct session *sessions;
     struct session *by_source[SOURCES_MAX];
+    struct left {
+        struct id boot_id;
+        struct refusals refused; /* of the source's last session: what was not durable when it ended */
+    } left[SOURCES_MAX];
     size_t session_count;
     int fd;
     bool wants_seal, paused;
@@ -74,7 +84,13 @@ static bool greeted(const struct session *s)
     return s->state == SESSION_GREETED || s->state == SESSION_DRAINING;
 }
 
-/* ---- ends of sessions ---- */
+static void drop_first(struct refusals *r)
+{
+    r->first = (r->first + 1) % INGEST_REFUSALS_MAX;
+    r->count--;
+}
+
+/* ---- begin and end of sessions ---- */
 
 /* A socket that is closed with something unread resets its peer, which then may not get to read the reason. */
 static void discard_unread(struct session *s)
@@ -82,16 +98,43 @@ static void discard_unread(struct session *s)
     for (int i = 0; i < DISCARDS_MAX && recv(s->fd, s->in, sizeof s->in, MSG_DONTWAIT) > 0; i++) continue;
 }
 
+/* The session no longer speaks for its source. Its client will say again what was not durable; what was refused of it
+ * is a duplicate then, and must be told all the same. */
+static void leave_source(struct session *s)
+{
+    struct ingest *i = s->ingest;
+    struct left *left = &i->left[s->source];
+    if (!greeted(s) || i->by_source[s->source] != s) return;
+    free(left->refused.ring);
+    if (s->refused.count == 0) {
+        free(s->refused.ring);
+        s->refused.ring = NULL;
+    }
+    *left = (struct left){s->boot_id, s->refused};
+    s->refused = (struct refusals){0};
+    i->by_source[s->source] = NULL;
+    meter_connected(i->options.meter, s->source, false);
+}
+
+/* Takes what the source's last session has left, as far as this boot's hello was not told that it is durable. */
+static void join_source(struct session *s, uint64_t durable)
+{
+    struct left *left = &s->ingest->left[s->source];
+    s->ingest->by_source[s->source] = s;
+    meter_connected(s->ingest->options.meter, s->source, true);
+    free(s->refused.ring);
+    s->refused = left->refused;
+    left->refused = (struct refusals){0};
+    if (strcmp(left->boot_id.s, s->boot_id.s) != 0) s->refused.count = 0;
+    while (s->refused.count > 0 && s->refused.ring[s->refused.first].n <= durable) drop_first(&s->refused);
+}
+
 /* Takes the session out of use; sweep() frees it once nobody looks at it. */
 static void session_close(struct session *s)
 {
-    struct ingest *i = s->ingest;
     if (s->dead) return;
-    if (greeted(s) && i->by_source[s->source] == s) {
-        i->by_source[s->source] = NULL;
-        meter_connected(i->options.meter, s->source, false);
-    }
-    loop_remove(i->options.loop, &s->watch);
+    leave_source(s);
+    loop_remove(s->ingest->options.loop, &s->watch);
     discard_unread(s);
     close(s->fd);
     s->dead = true;
@@ -108,7 +151,7 @@ static void sweep(struct ingest *i)
         }
         *link = s->next;
         i->session_count--;
-        free(s->refusal);
+        free(s->refused.ring);
         free(s);
     }
     counters_set(i->options.counters, i->options.sessions_index, i->session_count);
@@ -139,15 +182,14 @@ static void compose(struct session *s)
 {
     if (!greeted(s)) return;
     uint64_t durable = meter_durable_n(s->ingest->options.meter, s->source);
-    while (s->refusal_count > 0 && out_has_room(s)) {
-        const struct refusal *r = &s->refusal[s->refusal_first];
+    while (s->refused.count > 0 && out_has_room(s)) {
+        const struct refusal *r = &s->refused.ring[s->refused.first];
         if (r->n > durable) break;
         answer(s, "{\"reject\":%llu,\"error\":\"%s\",\"at\":%u}\n", (unsigned long long)r->n,
                ingest_error_text((enum ingest_error)r->error), r->at);
-        s->refusal_first = (s->refusal_first + 1) % INGEST_REFUSALS_MAX;
-        s->refusal_count--;
+        drop_first(&s->refused);
     }
-    bool refusals_said = s->refusal_count == 0 || s->refusal[s->refusal_first].n > durable;
+    bool refusals_said = s->refused.count == 0 || s->refused.ring[s->refused.first].n > durable;
     if (!refusals_said || !out_has_room(s) || (durable <= s->acked && !s->ack_due)) return;
     answer(s, "{\"ack\":%llu}\n", (unsigned long long)durable);
     s->acked = durable;
@@ -159,7 +201,7 @@ static void rearm(struct session *s)
 {
     bool greets = s->state == SESSION_NEW || s->state == SESSION_GREETED;
     bool takes = !s->ingest->paused && !s->ingest->wants_seal;
-    bool reads = greets && takes && s->in_used < sizeof s->in && s->refusal_count < INGEST_REFUSALS_MAX;
+    bool reads = greets && takes && s->in_used < sizeof s->in && s->refused.count < INGEST_REFUSALS_MAX;
     bool writes = s->out_used > 0 || (takes && s->wants_room);
     uint32_t events = (reads ? EPOLLIN : 0U) | (writes ? EPOLLOUT : 0U);
     if (s->dead || events == s->events) return;
@@ -169,7 +211,7 @@ static void rearm(struct session *s)
 
 static bool drained(const struct session *s)
 {
-    return s->out_used == 0 && s->refusal_count == 0 && !memchr(s->in, '\n', s->in_used) &&
+    return s->out_used == 0 && s->refused.count == 0 && !memchr(s->in, '\n', s->in_used) &&
            meter_durable_n(s->ingest->options.meter, s->source) + 1 ==
                meter_next_n(s->ingest->options.meter, s->source);
 }
@@ -208,8 +250,7 @@ static void close_with(struct session *s, enum ingest_error error, size_t at)
     count_refusal(s, error);
     if (greeted(s)) {
         compose(s);
-        s->ingest->by_source[s->source] = NULL;
-        meter_connected(s->ingest->options.meter, s->source, false);
+        leave_source(s);
     }
     s->state = SESSION_CLOSING;
     s->in_used = 0;
@@ -218,16 +259,16 @@ static void close_with(struct session *s, enum ingest_error error, size_t at)
 
 static void remember_refusal(struct session *s, uint64_t n, enum ingest_error error, size_t at)
 {
-    if (!s->refusal) s->refusal = calloc(INGEST_REFUSALS_MAX, sizeof *s->refusal);
+    if (!s->refused.ring) s->refused.ring = calloc(INGEST_REFUSALS_MAX, sizeof *s->refused.ring);
     count_refusal(s, error);
-    if (!s->refusal) { /* the client learns of it by the ack alone */
+    if (!s->refused.ring) { /* the client learns of it by the ack alone */
         log_event(LOG_ERROR, "refusal_not_told", "");
         return;
     }
-    assert(s->refusal_count < INGEST_REFUSALS_MAX);
-    size_t last = (s->refusal_first + s->refusal_count) % INGEST_REFUSALS_MAX;
-    s->refusal[last] = (struct refusal){n, (uint16_t)at, (uint8_t)error};
-    s->refusal_count++;
+    assert(s->refused.count < INGEST_REFUSALS_MAX);
+    size_t last = (s->refused.first + s->refused.count) % INGEST_REFUSALS_MAX;
+    s->refused.ring[last] = (struct refusal){n, (uint16_t)at, (uint8_t)error};
+    s->refused.count++;
 }
 
 /* What a verdict means to the session. False: the line was not taken, it stays. */
@@ -269,15 +310,17 @@ static bool take_hello(struct session *s, const struct ingest_event *hello)
         close_with(s, INGEST_BAD_HELLO, hello->at[INGEST_FIELD_SOURCE]);
         return true;
     }
-    if (i->by_source[source] && i->by_source[source] != s) session_close(i->by_source[source]);
-    i->by_source[source] = s;
-    meter_connected(i->options.meter, source, true);
+    if (i->by_source[source] == s)
+        leave_source(s);
+    else if (i->by_source[source])
+        session_close(i->by_source[source]);
     s->state = SESSION_GREETED;
     s->source = source;
     s->name = hello->source;
+    s->boot_id = hello->boot_id;
     s->position = s->acked = durable;
     s->ack_due = false;
-    s->refusal_count = 0;
+    join_source(s, durable);
     if (fresh)
         answer(s, "{\"ack\":0,\"new\":true}\n");
     else
@@ -318,8 +361,8 @@ static bool take_line(struct session *s, const char *line, size_t length)
 
 static bool refusals_durable(const struct session *s)
 {
-    size_t last = (s->refusal_first + s->refusal_count - 1) % INGEST_REFUSALS_MAX;
-    return s->refusal[last].n <= meter_durable_n(s->ingest->options.meter, s->source);
+    size_t last = (s->refused.first + s->refused.count - 1) % INGEST_REFUSALS_MAX;
+    return s->refused.ring[last].n <= meter_durable_n(s->ingest->options.meter, s->source);
 }
 
 /* The next line in in[*from..in_used); false: there is none to be taken now. */
@@ -329,7 +372,7 @@ static bool take_next(struct session *s, size_t *from)
     size_t left = s->in_used - *from;
     const char *newline = memchr(line, '\n', left);
     size_t length = newline ? (size_t)(newline - line) : left;
-    if (s->refusal_count == INGEST_REFUSALS_MAX) {
+    if (s->refused.count == INGEST_REFUSALS_MAX) {
         s->ingest->wants_seal |= left > 0 && !refusals_durable(s); /* else they wait for the client */
         return false;
     }
@@ -506,6 +549,7 @@ void ingest_stop(struct ingest *i)
     unlink(i->options.path);
     for (struct session *s = i->sessions; s; s = s->next) session_close(s);
     sweep(i);
+    for (size_t k = 0; k < SOURCES_MAX; k++) free(i->left[k].refused.ring);
     free(i);
 }
 

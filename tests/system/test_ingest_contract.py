@@ -183,6 +183,20 @@ def test_a_taken_over_session_that_still_writes_does_no_harm(collector):
     assert not second.rejects
 
 
+def test_refusals_are_told_to_who_says_the_lines_again(make_collector):
+    collector = make_collector(seal_interval="500ms")
+    wire = collector.greet("again")
+    for _ in range(3):  # each session says everything, and is gone before the first is durable
+        wire.send(b"".join(b'{"n":%d,"boot_ms":1,"type":"%s"}\n' % (n, b"tick" if n % 3 else b"tock") for n in range(wire.acked + 1, 301)))
+        wire.close()
+        wire = collector.greet("again")
+    first = wire.acked + 1
+    wire.send(b"".join(b'{"n":%d,"boot_ms":1,"type":"%s"}\n' % (n, b"tick" if n % 3 else b"tock") for n in range(first, 301)))
+    wire.wait_acked(300)
+    told = {n: answer["error"] for n, answer in wire.rejects.items()}
+    assert told == {n: "unknown_type" for n in range(first, 301) if n % 3 == 0}
+
+
 def test_a_new_source_may_begin_late_and_the_missing_numbers_are_a_named_gap(collector):
     wire = collector.greet("gap", wall_ms=1_700_000_000_000)
     before = collector.metric("missing_numbers_total")

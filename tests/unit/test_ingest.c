@@ -244,6 +244,32 @@ Test(ingest, a_second_session_of_a_source_takes_over)
     close(second);
 }
 
+Test(ingest, a_refusal_that_was_not_durable_is_told_to_the_next_session)
+{
+    int first = greeted();
+    put(first, tick(1));
+    commit();
+    put(first, garbage);
+    close(first);
+    turns(2);
+    int second = client();
+    put(second, hello);
+    cr_expect_str_eq(heard(second), "{\"ack\":1}\n");
+    put(second, garbage);
+    put(second, hello);
+    put(second, garbage);
+    commit();
+    cr_expect_str_eq(heard(second), "{\"ack\":1}\n{\"reject\":2,\"error\":\"malformed\",\"at\":0}\n{\"ack\":2}\n");
+    put(second, garbage);
+    close(second);
+    int other_boot = client();
+    put(other_boot, "{\"v\":1,\"type\":\"hello\",\"source\":\"s1\",\"boot_id\":\"b2\",\"boot_ms\":0,\"wall_ms\":0}\n");
+    put(other_boot, tick(1));
+    commit();
+    cr_expect_str_eq(heard(other_boot), "{\"ack\":0,\"new\":true}\n{\"ack\":1}\n", "numbers of another boot");
+    close(other_boot);
+}
+
 Test(ingest, a_client_that_has_said_its_last_is_still_answered)
 {
     int fd = greeted();
