@@ -10,7 +10,7 @@
 #include "proto/keys.h"
 #include "proto/text.h"
 
-enum { PIECE_PAIRS = 1000 }; /* field, value pairs of one command when a hash is written whole: Lua's stack bounds it */
+enum { DROPPED_MAX = 1000 }; /* duplicates of one command: Lua's stack bounds it */
 
 void rollup_flush_destroy(struct rollup_flush *f)
 {
@@ -208,35 +208,6 @@ static void put_marks_changed(struct wordlist *w, const struct marks *m, const c
     for (size_t i = first; i < m->duplicate_count; i++) put_duplicate(w, m->duplicate[i]);
 }
 
-/* Everything, beside the old marks; one command puts it in their place. */
-static void put_marks_whole(struct wordlist *w, const struct marks *m, const char *key, uint32_t shard,
-                            uint32_t partition)
-{
-    char new[KEY_BYTES_MAX];
-    key_partition(new, shard, "marks-new", partition);
-    command(w, 2, "DEL");
-    wordlist_text(w, new);
-    command(w, 4, "HSET");
-    wordlist_text(w, new);
-    wordlist_text(w, "at");
-    wordlist_number(w, m->at);
-    size_t total = m->runner_count + m->duplicate_count;
-    for (size_t i = 0; i < total; i++) {
-        if (i % PIECE_PAIRS == 0) {
-            size_t pairs = total - i < PIECE_PAIRS ? total - i : PIECE_PAIRS;
-            command(w, 2 + 2 * pairs, "HSET");
-            wordlist_text(w, new);
-        }
-        if (i < m->runner_count)
-            put_mark(w, &m->runner[i]);
-        else
-            put_duplicate(w, m->duplicate[i - m->runner_count]);
-    }
-    command(w, 3, "RENAME");
-    wordlist_text(w, new);
-    wordlist_text(w, key);
-}
-
 static void put_gap(struct wordlist *w, const struct marks_gap *g, const char *key)
 {
     command(w, 4, "HSET");
@@ -263,7 +234,7 @@ static void put_capacity(struct wordlist *w, const struct marks_capacity *c, con
 static void put_duplicates_dropped(struct wordlist *w, const struct rollup_partition *p, const char *key)
 {
     size_t count = marks_duplicates_below(&p->marks, p->log_start);
-    if (count > PIECE_PAIRS) count = PIECE_PAIRS;
+    if (count > DROPPED_MAX) count = DROPPED_MAX;
     if (count == 0) return;
     command(w, 2 + count, "HDEL");
     wordlist_text(w, key);
@@ -277,18 +248,35 @@ static void put_home(struct wordlist *w, const struct rollup_partition *p, uint3
 {
     char key[KEY_BYTES_MAX];
     const struct marks *m = &p->marks;
-    if (m->at == m->stored && !m->whole) return;
+    if (m->at == m->stored) return;
     key_partition(key, shard, "gaps", p->id);
     for (size_t i = 0; i < m->gap_count; i++) put_gap(w, &m->gap[i], key);
     key_partition(key, shard, "cap", p->id);
     for (size_t i = 0; i < m->capacity_count; i++)
         if (m->capacity[i].changed || m->capacity[i].dropped) put_capacity(w, &m->capacity[i], key);
     key_partition(key, shard, "marks", p->id);
-    if (m->whole)
-        put_marks_whole(w, m, key, shard, p->id);
-    else
-        put_marks_changed(w, m, key);
+    put_marks_changed(w, m, key);
     put_duplicates_dropped(w, p, key);
+}
+
+/* The marks that a flush's changes are changes of: k, then k times (key, `at`, "" when there are none). */
+static void put_marks_checks(const struct rollup *r, uint32_t shard, struct wordlist *w)
+{
+    char key[KEY_BYTES_MAX];
+    uint64_t count = 0;
+    for (uint32_t p = shard; p < r->partitions; p += r->shards) count += r->partition[p].taken;
+    wordlist_number(w, count);
+    for (uint32_t p = shard; p < r->partitions; p += r->shards) {
+        const struct marks *m = &r->partition[p].marks;
+        if (!r->partition[p].taken) continue;
+        assert(shard_home(p, r->shards) == shard);
+        key_partition(key, shard, "marks", p);
+        wordlist_text(w, key);
+        if (m->present)
+            wordlist_number(w, m->stored);
+        else
+            wordlist_text(w, "");
+    }
 }
 
 /* ---- chunks ---- */
@@ -317,6 +305,7 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
     if (end > dirty->count) end = dirty->count;
     wordlist_reset(&f->words);
     rollup_checks(r, f->shard, &f->words);
+    put_marks_checks(r, f->shard, &f->words);
     for (; f->next_cell < end; f->next_cell++) {
         const struct cell *cell = dirty->cell[f->next_cell];
         switch ((enum cell_kind)cell->kind) {
@@ -353,7 +342,7 @@ bool rollup_flush_ok(struct rollup *r, struct rollup_flush *f)
         if (!p->taken) continue;
         if (f->moves[i]) seen_moved(&p->seen[f->shard], &f->entry[i]);
         vouched[i] = p->vouched[f->shard] = p->seen[f->shard].entry.offset;
-        if (shard_home(i, r->shards) == f->shard) marks_stored(&p->marks, p->log_start, PIECE_PAIRS);
+        if (shard_home(i, r->shards) == f->shard) marks_stored(&p->marks, p->log_start, DROPPED_MAX);
     }
     cells_vouched(&r->cells, f->shard, vouched);
     free(vouched);

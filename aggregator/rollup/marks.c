@@ -234,12 +234,12 @@ size_t marks_changed(const struct marks *m)
 void marks_stored(struct marks *m, uint64_t log_start, size_t dropped_max)
 {
     size_t kept = 0, dropped = duplicate_position(m, log_start);
-    if (m->at == m->stored && !m->whole) return;
+    if (m->at == m->stored) return;
     if (dropped > dropped_max) dropped = dropped_max;
     m->duplicate_count -= dropped;
     if (dropped) memmove(m->duplicate, m->duplicate + dropped, m->duplicate_count * sizeof *m->duplicate);
     m->stored = m->at;
-    m->whole = false;
+    m->present = true;
     m->gap_count = 0;
     for (size_t i = 0; i < m->capacity_count; i++) {
         m->capacity[i].changed = false;
@@ -265,6 +265,7 @@ enum sg_error marks_load(struct marks *m, const char *field, size_t field_length
     struct text t = text_over(text, length);
     if (field_length == 2 && memcmp(field, "at", 2) == 0) {
         m->at = text_u64(&t);
+        m->present = true;
         return text_done(&t) ? SG_OK : SG_ERR_MALFORMED;
     }
     if (field_length > 2 && memcmp(field, "d:", 2) == 0) {
@@ -302,6 +303,5 @@ enum sg_error marks_loaded(struct marks *m, uint64_t vouched)
 {
     if (m->at < vouched) return SG_ERR_CORRUPT;
     m->stored = m->at;
-    m->whole = m->at > vouched;
     return SG_OK;
 }

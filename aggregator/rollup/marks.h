@@ -5,9 +5,9 @@
  * duplicate, whose offset is remembered.
  *             2. below `at`, on replay: counts unless it is a remembered duplicate.
  *             3. every epoch of a runner keeps its own last seq.
- * STORED      what changed since the stored marks is written in one command, so that the stored marks are always those
- * of one offset. Marks that were read standing beyond the vector are written whole: what is stored may be rolled back
- * to before them without the vector showing it. */
+ * STORED      what changed since the stored marks is written in one command, and only onto the marks that it is a
+ * change of (their `at` is compared with what was last seen): so stored marks are always those of one offset. A torn
+ *             flush of somebody else may have moved them without moving the vector. */
 #ifndef ROLLUP_MARKS_H
 #define ROLLUP_MARKS_H
 
@@ -47,8 +47,8 @@ struct marks_gap {
 /* Zeroed is the marks of a partition of which nothing is known. */
 struct marks {
     uint64_t at;
-    uint64_t stored; /* what changed at or below it is certainly stored */
-    bool whole;      /* write everything */
+    uint64_t stored; /* `at` of the stored marks */
+    bool present;    /* there are stored marks */
     struct marks_runner *runner;
     size_t runner_count, runner_capacity;
     uint32_t *slot; /* hash table of index + 1 */
@@ -83,7 +83,8 @@ SG_MUST_USE enum sg_error marks_load(struct marks *m, const char *field, size_t 
 /* As above. */
 SG_MUST_USE enum sg_error marks_load_capacity(struct marks *m, const char *field, size_t field_length, const char *text,
                                               size_t length);
-/* All fields are loaded. vouched: the home shard's vector offset. CORRUPT: the marks stand behind it. */
+/* All fields are loaded (none: there are no stored marks). vouched: the home shard's vector offset. CORRUPT: the marks
+ * stand behind it. */
 SG_MUST_USE enum sg_error marks_loaded(struct marks *m, uint64_t vouched);
 
 #endif

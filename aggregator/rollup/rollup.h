@@ -144,7 +144,7 @@ void rollup_heard(struct rollup *r, uint32_t partition, struct wall_ms now);
 struct rollup_flush {
     uint32_t shard;
     bool active, last;     /* last: `words` is the final chunk */
-    struct wordlist words; /* rollup_checks, then (number of words, command, ...) ... (scripts.h) */
+    struct wordlist words; /* rollup_checks, k, k x (marks' key, at), then (count, command ...) ... (scripts.h) */
     size_t next_cell;
     struct vector_entry *entry; /* by partition: what the vector will say */
     bool *moves;                /* by partition: entry is written */

@@ -4,9 +4,9 @@
 #define STORE_SCRIPTS_H
 
 /* Why: cells may only be written while the vector is what the writer last saw; checked and written in one step.
- * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), then commands: count, count words.
- * Beside Redis' own commands: ENDED ra re sandbox ms prefix run, ALIVE ra re sandbox ms prefix run, TRIM index prefix
- * team. Gives ok, mismatch (nothing is written), notready (likewise). */
+ * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), k, k x (key of marks, their `at` as last seen or
+ * ""), then commands: count, count words. Beside Redis' own commands: ENDED ra re sandbox ms prefix run, ALIVE ra re
+ * sandbox ms prefix run, TRIM index prefix team. Gives ok, mismatch (nothing is written), notready (likewise). */
 extern const char script_flush[];
 
 /* Why: a cell is used only if it was read together with the vector that the reader knows.
