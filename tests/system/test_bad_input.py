@@ -76,7 +76,7 @@ def refused_configuration(pipeline, folder):
             path = folder / ("%s-%d.conf" % (kind, number))
             path.write_text("".join(line + "\n" for line in good.splitlines() if not line.startswith(key + " ")) + bad)
             done = subprocess.run([tools.program(program), "--config", str(path), "--check-config"], capture_output=True, timeout=20, check=False)
-            assert done.returncode == 2, (kind, bad)
+            assert done.returncode in (1, 2), (kind, bad)
             assert b".conf:" in done.stderr and CANARY.encode() not in done.stdout + done.stderr, (kind, bad)
 
 
@@ -91,7 +91,7 @@ def everything_said(pipeline):
     for folder, _, files in os.walk(pipeline.folder):
         for file in files:
             path = os.path.join(folder, file)
-            if path != pipeline.path("etc", "stripe.key"):
+            if os.path.isfile(path) and path != pipeline.path("etc", "stripe.key"):
                 with open(path, "rb") as content:
                     yield os.path.relpath(path, pipeline.folder), content.read()
 
@@ -130,5 +130,5 @@ def test_a_malformed_batch_is_put_aside_and_the_rest_is_exact(pipeline):
 def test_a_second_collector_on_the_same_spool_is_refused(pipeline):
     done = subprocess.run([tools.program("sandglass-collector"), "--config", pipeline.path("etc", "collector-r1.conf")], capture_output=True,
                           text=True, timeout=20, check=False)
-    assert done.returncode not in (0, None) and "lock" in done.stderr
+    assert done.returncode not in (0, None) and "error=LOCKED" in done.stderr
     assert pipeline.ready("collector-r1")

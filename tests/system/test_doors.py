@@ -58,9 +58,9 @@ def test_a_key_sees_its_own_team_until_it_is_revoked(fed):
     assert http_get(fed.api_url + "/v1/runs/" + run, key=other)[0] == 404
     assert http_get(fed.api_url + "/v1/capacity", key=key)[0] == 403
     assert http_get(fed.api_url + "/v1/usage", key="isorun_live_eu_nobody")[0] == 401
-    before = {row["key"] for row in fed.cli_lines("key", "list", "--json")}
+    before = {row["key_sha256"] for row in fed.cli_lines("key", "list", "--json")}
     fresh = fed.new_key("team-1")
-    (digest,) = {row["key"] for row in fed.cli_lines("key", "list", "--json")} - before
+    (digest,) = {row["key_sha256"] for row in fed.cli_lines("key", "list", "--json")} - before
     wait_for("the key to be known", lambda: http_get(fed.api_url + "/v1/usage", key=fresh)[0] == 200, 10)
     fed.cli_text("key", "revoke", digest)
     wait_for("the key to be refused", lambda: http_get(fed.api_url + "/v1/usage", key=fresh)[0] == 401, 10)
