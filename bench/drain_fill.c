@@ -12,11 +12,11 @@
 #include "proto/batch.h"
 
 enum { SANDBOXES = 1000, TEAMS = 20, PROJECTS = 3, BATCH_ROWS = 4096, SLICE_MS = 10000, FLUSH_MS = 60000 };
-enum { TEXT_BYTES = 48, QUEUE_FULL_WAIT_MS = 100 };
+enum { NAME_BYTES = 48, TEXT_BYTES = 80, QUEUE_FULL_WAIT_MS = 100 };
 static const int64_t BEGIN_MS = INT64_C(1760000400000); /* a whole minute */
 
 struct runner {
-    char name[TEXT_BYTES];
+    char name[NAME_BYTES];
     const char *region;
     int32_t partition;
     struct batch_builder *rows;
