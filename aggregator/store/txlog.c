@@ -97,9 +97,10 @@ static enum sg_error fence_older(struct txlog *log, const struct txlog_config *c
         rd_kafka_error_t *e = rd_kafka_init_transactions(log->rk, TXLOG_TICK_MS);
         if (!e) return SG_OK;
         bool again = rd_kafka_error_is_retriable(e) || rd_kafka_error_code(e) == RD_KAFKA_RESP_ERR__TIMED_OUT;
-        if (!again || txlog_now_ms() >= deadline_ms) return fail_with(log, e, SG_OK, "init_transactions", f);
+        bool stop = again && txlog_tick(config);
+        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, SG_OK, "init_transactions", f);
         rd_kafka_error_destroy(e);
-        if (txlog_tick(config)) return sg_fail(f, SG_ERR_STATE, "asked to stop");
+        if (stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     }
 }
 
