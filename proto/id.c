@@ -1,16 +1,16 @@
 #include "sandglass/id.h"
 
-static bool id_char(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-}
+/* Looked up per byte of every name of every batch. */
+static const bool id_char[256] = {
+    ['-'] = true, ['0' ... '9'] = true, ['A' ... 'Z'] = true, ['_'] = true, ['a' ... 'z'] = true,
+};
 
 bool id_valid_or_none(const char *s, size_t length)
 {
+    bool valid = true;
     if (length == 0 || length > ID_BYTES_MAX) return false;
-    for (size_t i = 0; i < length; i++)
-        if (!id_char((unsigned char)s[i])) return false;
-    return true;
+    for (size_t i = 0; i < length; i++) valid &= id_char[(unsigned char)s[i]];
+    return valid;
 }
 
 bool id_valid(const char *s, size_t length)
