@@ -29,7 +29,7 @@
 _Static_assert((int)METER_SNAPSHOT_BYTES_MAX <= (int)SPOOL_SNAPSHOT_BYTES_MAX, "a state that was taken can be saved");
 _Static_assert((int)METER_DELTA_BYTES_MAX <= (int)SPOOL_DELTA_BYTES_MAX, "a change that was taken can be stored");
 
-enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128 };
+enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128, SEALS_A_TURN_MAX = 64 };
 
 enum component { COMPONENT_KAFKA, COMPONENT_SPOOL, COMPONENTS };
 static const struct health_component components[COMPONENTS] = {
@@ -124,10 +124,18 @@ static enum sg_error seal_while_full(struct collector *c, enum meter_verdict (*s
     return e;
 }
 
+/* A leap of time makes more batches than may keep sockets, shipper and signals waiting: the rest comes in the next
+ * turn, or after the next start. */
 static enum sg_error commit(struct collector *c)
 {
-    enum sg_error e = seal_while_full(c, meter_settle);
-    if (!e && !c->blocked) e = seal(c);
+    enum sg_error e = SG_OK;
+    enum meter_verdict v = METER_FULL;
+    for (int i = 0; i < SEALS_A_TURN_MAX && !e && !c->blocked; i++) {
+        v = meter_settle(c->meter);
+        e = seal(c);
+        if (v != METER_FULL) return e;
+    }
+    if (!e && !c->blocked) c->seal_at.v = 0;
     return e;
 }
 

@@ -141,10 +141,10 @@ class LoneCollector:
         assert answer and "ack" in answer, answer
         return wire
 
-    def rows(self):
-        """What is in the spool, row by row."""
+    def rows(self, only=""):
+        """What is in the spool, row by row; of one kind, or all."""
         done = subprocess.run([tools.program("sandglass"), "spool", "dump", self.spool], capture_output=True, timeout=TIMEOUT_S, check=True)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b'{"kind":"' + only.encode())]
 
     def metrics(self):
         """{name with labels: value}."""

@@ -297,6 +297,22 @@ def test_many_sandboxes_over_hours_fill_many_batches_and_a_kill_among_them_loses
     new.check(old)
 
 
+def test_a_leap_of_time_keeps_nobody_waiting_and_is_billed_after_a_restart_too(make_collector):
+    collector = make_collector()
+    wire = collector.greet(wall_ms=WALL)
+    for i in range(50):
+        wire.say("sandbox.created", 0, sandbox="m%d" % i, **CREATED)
+    wire.say("tick", 200 * 86_400_000)
+    wire.wait_acked()
+    begin = time.monotonic()
+    collector.stop()
+    assert time.monotonic() - begin < 10
+    totals = collector.rows(only="batch")[-1]["totals"]
+    assert 0 < totals["running_ms"] < 50 * 200 * 86_400_000
+    collector.start()
+    wait_for("more to be billed", lambda: collector.metric("running_ms_total") > totals["running_ms"] + 10**10, 15)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_random_day_with_kills_is_exact(make_collector, seed):
     """Everything at once: three sources, any event in any state, collectors killed anywhere, lines sent again or not at all acked."""
