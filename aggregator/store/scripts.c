@@ -12,7 +12,12 @@
 /* ENDED: a run of two partitions (its sandbox has moved) has ended when both say so. TRIM: two at a time, for each one
  * that is added: so an index is never longer than what lives. */
 const char script_flush[] =
-    CHECK "local own = {}\n"
+    CHECK "local k = tonumber(ARGV[i])\n"
+          "for m = i + 1, i + 2 * k, 2 do\n"
+          "  if (redis.call('HGET', ARGV[m], 'at') or '') ~= ARGV[m + 1] then return 'mismatch' end\n"
+          "end\n"
+          "i = i + 2 * k + 1\n"
+          "local own = {}\n"
           "local function trim(index, key)\n"
           "  for _, m in ipairs(redis.call('ZRANGE', index, 0, 1)) do\n"
           "    if redis.call('EXISTS', key(m)) == 0 then redis.call('ZREM', index, m) end\n"
