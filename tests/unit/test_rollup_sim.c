@@ -11,420 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aggregator/rollup/rollup.h"
 #include "proto/keys.h"
-
-enum {
-    TEAMS = 4,
-    SANDBOXES = 8,
-    HOURS = 3,
-    RUNNERS = 4,
-    PARTS = 3,
-    SHARDS = 3,
-    LOG = 2048,
-    HISTORY = 12,
-    STEPS = 400,
-    ROWS = 4
-};
-enum { FLIGHTS = 64, AGGREGATORS = 3 };
-#define START INT64_C(1763884800000)
-
-enum bug {
-    NO_BUG,
-    NO_CAS,
-    VECTOR_FIRST,
-    READ_UNCHECKED,
-    NO_CELL_OFFSET,
-    NO_DUPLICATES,
-    CLEAN_AHEAD,
-    TRUST_LOADED,
-    ARCHIVE_NO_MARKS,
-    MARKS_UNCHECKED,
-    BUGS
-};
+#include "rollup_world.h"
 
 static const char *const team_names[TEAMS] = {"t0", "t1", "t2", "t3"};
 static char *const sandbox_names[SANDBOXES] = {(char[]){"s0"}, (char[]){"s1"}, (char[]){"s2"}, (char[]){"s3"},
                                                (char[]){"s4"}, (char[]){"s5"}, (char[]){"s6"}, (char[]){"s7"}};
-
-/* A row: cpu_us of a sandbox at a minute. */
-struct row {
-    uint32_t sandbox;
-    int64_t at;
-    uint64_t cpu;
-};
-struct message {
-    uint32_t runner;
-    uint64_t epoch, seq;
-    size_t count;
-    bool start; /* a start of its first row's sandbox */
-    struct row row[ROWS];
-};
-struct value {
-    char *key, *field, *text;
-};
-struct state {
-    struct value *value;
-    size_t count, capacity;
-};
-struct runner {
-    uint32_t partition;
-    uint64_t epoch;
-    struct message spool[LOG];
-    bool landed[LOG];
-    size_t count, cursor, sent, instance;
-    struct flight {
-        struct message m;
-        size_t instance;
-    } flight[FLIGHTS];
-    size_t flights;
-};
-struct aggregator {
-    bool alive;
-    struct rollup r;
-    struct rollup_read reads[SHARDS];
-    struct rollup_flush flush;
-};
-struct world {
-    uint64_t random;
-    enum bug bug;
-    bool quiet, failed;
-    uint32_t parts, shards, runners;
-    struct message log[PARTS][LOG];
-    uint64_t end[PARTS], start[PARTS];
-    struct state shard[SHARDS], history[SHARDS][HISTORY];
-    size_t histories[SHARDS];
-    struct state archive[SHARDS];
-    struct runner *runner;
-    struct aggregator *aggregator; /* AGGREGATORS, and one for the end */
-    uint64_t truth[SANDBOXES][HOURS][60];
-};
-
-static uint64_t next_random(struct world *w)
-{
-    w->random ^= w->random << 13;
-    w->random ^= w->random >> 7;
-    w->random ^= w->random << 17;
-    return w->random;
-}
-static uint64_t below(struct world *w, uint64_t n)
-{
-    return next_random(w) % n;
-}
-static bool chance(struct world *w, unsigned per_mille)
-{
-    return !w->quiet && below(w, 1000) < per_mille;
-}
-static uint32_t team_of(uint32_t sandbox)
-{
-    return sandbox % TEAMS;
-}
-
-/* ---- the fake Redis ---- */
-
-static void state_clear(struct state *s)
-{
-    for (size_t i = 0; i < s->count; i++) {
-        free(s->value[i].key);
-        free(s->value[i].field);
-        free(s->value[i].text);
-    }
-    free(s->value);
-    *s = (struct state){0};
-}
-static struct value *state_get(const struct state *s, const char *key, const char *field)
-{
-    for (size_t i = 0; i < s->count; i++)
-        if (strcmp(s->value[i].field, field) == 0 && strcmp(s->value[i].key, key) == 0) return &s->value[i];
-    return NULL;
-}
-static void state_set(struct state *s, const char *key, const char *field, const char *text)
-{
-    struct value *v = state_get(s, key, field);
-    if (v) {
-        free(v->text);
-        v->text = strdup(text);
-        return;
-    }
-    if (s->count == s->capacity) {
-        s->capacity = s->capacity ? 2 * s->capacity : 64;
-        s->value = realloc(s->value, s->capacity * sizeof *s->value);
-    }
-    s->value[s->count++] = (struct value){strdup(key), strdup(field), strdup(text)};
-}
-/* field NULL: the whole key */
-static void state_delete(struct state *s, const char *key, const char *field)
-{
-    for (size_t i = 0; i < s->count;) {
-        struct value *v = &s->value[i];
-        if (strcmp(v->key, key) != 0 || (field && strcmp(v->field, field) != 0)) {
-            i++;
-            continue;
-        }
-        free(v->key);
-        free(v->field);
-        free(v->text);
-        *v = s->value[--s->count];
-    }
-}
-static void state_copy(struct state *to, const struct state *from)
-{
-    state_clear(to);
-    to->value = from->count ? malloc(from->count * sizeof *to->value) : NULL;
-    to->count = to->capacity = from->count;
-    for (size_t i = 0; i < from->count; i++)
-        to->value[i] =
-            (struct value){strdup(from->value[i].key), strdup(from->value[i].field), strdup(from->value[i].text)};
-}
-static void history_push(struct world *w, uint32_t s)
-{
-    if (w->histories[s] == HISTORY) {
-        state_clear(&w->history[s][0]);
-        memmove(&w->history[s][0], &w->history[s][1], (HISTORY - 1) * sizeof w->history[s][0]);
-        w->history[s][HISTORY - 1] = (struct state){0};
-        w->histories[s]--;
-    }
-    state_copy(&w->history[s][w->histories[s]++], &w->shard[s]);
-}
-
-static char *word(const struct wordlist *l, size_t i)
-{
-    size_t length;
-    const char *p = wordlist_at(l, i, &length);
-    return strndup(p, length);
-}
-static uint64_t word_number(const struct wordlist *l, size_t i)
-{
-    char *text = word(l, i);
-    uint64_t v = strtoull(text, NULL, 10);
-    free(text);
-    return v;
-}
-
-/* Where the commands begin, or 0: the vector is not what the caller says. */
-static size_t checked(struct world *w, uint32_t s, const struct wordlist *l, bool unchecked)
-{
-    uint64_t n = word_number(l, 0);
-    char key[KEY_BYTES_MAX];
-    key_plain(key, s, "v");
-    for (uint64_t i = 0; i < n && !unchecked; i++) {
-        char *p = word(l, 1 + 2 * i), *expected = word(l, 2 + 2 * i);
-        const struct value *v = state_get(&w->shard[s], key, p);
-        bool same = strcmp(v ? v->text : "", expected) == 0;
-        free(p);
-        free(expected);
-        if (!same) return 0;
-    }
-    return 1 + 2 * (size_t)n;
-}
-
-static void run_command(struct state *s, const struct wordlist *l, size_t at, size_t count)
-{
-    char *name = word(l, at), *key = count > 1 ? word(l, at + 1) : NULL;
-    if (strcmp(name, "HSET") == 0) {
-        for (size_t i = 2; i + 1 < count; i += 2) {
-            char *field = word(l, at + i), *text = word(l, at + i + 1);
-            state_set(s, key, field, text);
-            free(field);
-            free(text);
-        }
-    } else if (strcmp(name, "HDEL") == 0) {
-        for (size_t i = 2; i < count; i++) {
-            char *field = word(l, at + i);
-            state_delete(s, key, field);
-            free(field);
-        }
-    } else if (strcmp(name, "ZADD") == 0) {
-        char *member = word(l, at + 3);
-        state_set(s, key, member, "");
-        free(member);
-    }
-    free(name);
-    free(key);
-}
-
-static bool marks_are(struct world *w, uint32_t s, const struct wordlist *l, size_t at)
-{
-    char *key = word(l, at), *expected = word(l, at + 1);
-    const struct value *v = state_get(&w->shard[s], key, "at");
-    bool same = strcmp(v ? v->text : "", expected) == 0;
-    free(key);
-    free(expected);
-    return same || w->bug == MARKS_UNCHECKED || w->bug == NO_CAS;
-}
-
-enum answer { ANSWER_OK, ANSWER_MISMATCH, ANSWER_ERROR };
-static enum answer run_script(struct world *w, uint32_t s, const struct wordlist *l)
-{
-    size_t at = checked(w, s, l, w->bug == NO_CAS), begin[4096], count = 0;
-    if (at == 0) return ANSWER_MISMATCH;
-    uint64_t marks = word_number(l, at);
-    for (uint64_t i = 0; i < marks; i++)
-        if (!marks_are(w, s, l, at + 1 + 2 * i)) return ANSWER_MISMATCH;
-    at += 1 + 2 * marks;
-    for (; at < l->count; at += 1 + word_number(l, at)) begin[count++] = at;
-    size_t cut = chance(w, 40) ? below(w, count + 1) : count;
-    for (size_t i = 0; i < cut; i++) {
-        size_t which = w->bug == VECTOR_FIRST ? count - 1 - i : i;
-        run_command(&w->shard[s], l, begin[which] + 1, word_number(l, begin[which]));
-    }
-    history_push(w, s);
-    return cut < count || chance(w, 40) ? ANSWER_ERROR : ANSWER_OK;
-}
-
-static bool starts_with(const char *s, const char *prefix)
-{
-    return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-/* Behind the shard's prefix. */
-static const char *name_of(const char *key)
-{
-    return strchr(key, '}') + 2;
-}
-static uint64_t offset_of(const char *cell)
-{
-    return strtoull(cell + 1, NULL, 10);
-}
-
-static void restore(struct world *w, uint32_t s)
-{
-    state_copy(&w->shard[s], &w->archive[s]);
-    for (uint32_t p = 0; w->bug == ARCHIVE_NO_MARKS && p < w->parts; p++) {
-        char key[KEY_BYTES_MAX];
-        key_partition(key, s, "marks", p);
-        state_delete(&w->shard[s], key, NULL);
-    }
-}
-
-static void rollback(struct world *w)
-{
-    uint32_t s = (uint32_t)below(w, w->shards);
-    if (w->histories[s] == 0) return;
-    if (below(w, 100) < 15)
-        restore(w, s);
-    else
-        state_copy(&w->shard[s], &w->history[s][below(w, w->histories[s])]);
-    for (size_t i = 0; i < w->histories[s]; i++) state_clear(&w->history[s][i]);
-    w->histories[s] = 0;
-    history_push(w, s);
-}
-
-static uint64_t vouched_of(const struct state *st, uint32_t s, uint32_t p)
-{
-    char key[KEY_BYTES_MAX], field[16];
-    key_plain(key, s, "v");
-    (void)snprintf(field, sizeof field, "%u", p);
-    const struct value *v = state_get(st, key, field);
-    return v ? strtoull(v->text, NULL, 10) : 0;
-}
-static uint64_t marks_of(const struct state *st, uint32_t s, uint32_t p)
-{
-    char key[KEY_BYTES_MAX];
-    key_partition(key, s, "marks", p);
-    const struct value *v = state_get(st, key, "at");
-    return v ? strtoull(v->text, NULL, 10) : 0;
-}
-
-/* Cells where newer, marks where newer; then the log forgets what no state that can come back still needs. */
-static void archive(struct world *w, bool trim)
-{
-    for (uint32_t s = 0; s < w->shards; s++) {
-        for (size_t i = 0; i < w->shard[s].count; i++) {
-            const struct value *v = &w->shard[s].value[i];
-            const char *name = name_of(v->key);
-            const struct value *old = state_get(&w->archive[s], v->key, v->field);
-            if ((starts_with(name, "u:") || starts_with(name, "r:")) &&
-                (!old || offset_of(old->text) < offset_of(v->text)))
-                state_set(&w->archive[s], v->key, v->field, v->text);
-            if (starts_with(name, "ux:")) state_set(&w->archive[s], v->key, v->field, v->text);
-        }
-        for (uint32_t p = 0; p < w->parts; p++) {
-            char key[KEY_BYTES_MAX];
-            if (shard_home(p, w->shards) != s) continue;
-            if (marks_of(&w->shard[s], s, p) < marks_of(&w->archive[s], s, p)) continue;
-            key_partition(key, s, "marks", p);
-            state_delete(&w->archive[s], key, NULL);
-            for (size_t i = 0; i < w->shard[s].count; i++)
-                if (strcmp(w->shard[s].value[i].key, key) == 0)
-                    state_set(&w->archive[s], key, w->shard[s].value[i].field, w->shard[s].value[i].text);
-        }
-    }
-    for (uint32_t p = 0; trim && p < w->parts; p++) {
-        uint32_t home = shard_home(p, w->shards);
-        uint64_t safe = marks_of(&w->archive[home], home, p);
-        for (uint32_t s = 0; s < w->shards; s++) {
-            uint64_t v = vouched_of(&w->shard[s], s, p);
-            if (v < safe) safe = v;
-            for (size_t i = 0; i < w->histories[s]; i++) {
-                v = vouched_of(&w->history[s][i], s, p);
-                if (v < safe) safe = v;
-                v = s == home ? marks_of(&w->history[s][i], s, p) : safe;
-                if (v < safe) safe = v;
-            }
-        }
-        if (safe > w->start[p]) w->start[p] += below(w, safe - w->start[p] + 1);
-    }
-}
-
-/* ---- producers ---- */
-
-static void produce(struct world *w, struct runner *q, uint32_t number)
-{
-    if (q->count == LOG) return;
-    struct message *m = &q->spool[q->count++];
-    *m = (struct message){.runner = number, .epoch = q->epoch, .seq = q->count, .count = below(w, ROWS)};
-    m->start = m->count && below(w, 4) == 0;
-    for (size_t i = 0; i < m->count; i++) {
-        /* a sandbox lives on one runner */
-        uint32_t mine = SANDBOXES / w->runners;
-        struct row *r = &m->row[i];
-        r->sandbox = number * mine + (uint32_t)below(w, mine);
-        int64_t hour = (int64_t)below(w, HOURS), minute = (int64_t)below(w, 3);
-        r->at = START + hour * HOUR_MS + minute * MINUTE_MS;
-        r->cpu = 1 + below(w, 9);
-        w->truth[r->sandbox][hour][minute] += r->cpu;
-    }
-}
-static void send_one(struct runner *q)
-{
-    if (q->sent == q->count || q->sent - q->cursor >= 5 || q->flights == FLIGHTS) return;
-    q->flight[q->flights++] = (struct flight){q->spool[q->sent++], q->instance};
-}
-/* The oldest message of some instance lands; its ack reaches the living one only. */
-static void land(struct world *w, struct runner *q)
-{
-    if (q->flights == 0 || w->end[q->partition] == LOG) return;
-    size_t instance = q->flight[below(w, q->flights)].instance, i = 0;
-    while (q->flight[i].instance != instance) i++;
-    struct message m = q->flight[i].m;
-    memmove(&q->flight[i], &q->flight[i + 1], (--q->flights - i) * sizeof *q->flight);
-    w->log[q->partition][w->end[q->partition]++] = m;
-    if (m.epoch == q->epoch) q->landed[m.seq - 1] = true;
-    if (instance == q->instance && m.epoch == q->epoch && (w->quiet || chance(w, 900)) && m.seq > q->cursor)
-        q->cursor = m.seq;
-}
-static void producer_restarts(struct runner *q)
-{
-    q->instance++;
-    q->sent = q->cursor;
-}
-/* What had not landed and is not on the wire never was. */
-static void disk_is_lost(struct world *w, struct runner *q)
-{
-    for (size_t i = 0; i < q->count; i++) {
-        bool there = q->landed[i];
-        for (size_t k = 0; k < q->flights; k++)
-            there |= q->flight[k].m.epoch == q->epoch && q->flight[k].m.seq == i + 1;
-        for (size_t k = 0; !there && k < q->spool[i].count; k++) {
-            const struct row *r = &q->spool[i].row[k];
-            w->truth[r->sandbox][(r->at - START) / HOUR_MS][(r->at - START) % HOUR_MS / MINUTE_MS] -= r->cpu;
-        }
-    }
-    q->epoch++;
-    q->count = q->cursor = q->sent = 0;
-    q->instance++;
-    memset(q->landed, 0, sizeof q->landed);
-}
 
 /* ---- aggregators ---- */
 
@@ -480,7 +72,7 @@ static void enqueue(struct world *w, struct aggregator *a, uint32_t p)
     for (size_t i = 0; i < m->count; i++) {
         sandbox[i] = team[i] = (uint32_t)i;
         ids[i] = sandbox_names[m->row[i].sandbox];
-        teams[i] = (char *)(uintptr_t)team_names[team_of(m->row[i].sandbox)];
+        teams[i] = (char *)(uintptr_t)team_names[world_team_of(m->row[i].sandbox)];
         at[i] = m->row[i].at - START;
         cpu[i] = m->row[i].cpu;
     }
@@ -506,13 +98,13 @@ static bool read_round(struct world *w, struct aggregator *a)
 {
     for (uint32_t s = 0; s < w->shards; s++) {
         struct rollup_read *q = &a->reads[s];
-        size_t at = q->count ? checked(w, s, &q->words, w->bug == READ_UNCHECKED) : 1;
+        size_t at = q->count ? world_checked(w, s, &q->words, w->bug == READ_UNCHECKED) : 1;
         if (at == 0) {
             lost(a, s);
             return false;
         }
         for (size_t i = 0; i < q->count; i++) {
-            char *key = word(&q->words, at + 2 * i), *field = word(&q->words, at + 2 * i + 1);
+            char *key = world_word(&q->words, at + 2 * i), *field = world_word(&q->words, at + 2 * i + 1);
             const struct value *v = state_get(&w->shard[s], key, field);
             struct cell *cell = q->cell[i];
             if (rollup_loaded(&a->r, q, i, v ? v->text : NULL, v ? strlen(v->text) : 0)) w->failed = true;
@@ -532,8 +124,8 @@ static void step(struct world *w, struct aggregator *a)
 {
     know(w, a);
     if (w->failed) return;
-    for (uint64_t n = 1 + below(w, 3); n > 0; n--) {
-        uint32_t p = (uint32_t)below(w, w->parts);
+    for (uint64_t n = 1 + world_below(w, 3); n > 0; n--) {
+        uint32_t p = (uint32_t)world_below(w, w->parts);
         if (a->r.partition[p].taken) enqueue(w, a, p);
     }
     do {
@@ -551,8 +143,8 @@ static void flush(struct world *w, struct aggregator *a, uint32_t s)
     if (!rollup_flush_begin(&a->r, s, &a->flush)) return;
     for (bool more = true; more;) {
         rollup_flush_chunk(&a->r, &a->flush);
-        enum answer answer = run_script(w, s, &a->flush.words);
-        if (answer == ANSWER_ERROR && chance(w, 450)) answer = run_script(w, s, &a->flush.words);
+        enum answer answer = world_run_script(w, s, &a->flush.words);
+        if (answer == ANSWER_ERROR && world_chance(w, 450)) answer = world_run_script(w, s, &a->flush.words);
         if (answer != ANSWER_OK) {
             lost(a, s);
             return;
@@ -581,11 +173,11 @@ static void aggregator_end(struct aggregator *a)
 static void rebalance(struct world *w)
 {
     for (uint32_t p = 0; p < w->parts; p++) {
-        size_t new = below(w, AGGREGATORS);
+        size_t new = world_below(w, AGGREGATORS);
         for (size_t i = 0; i < AGGREGATORS; i++) {
             struct aggregator *a = &w->aggregator[i];
-            if (i == new || !a->r.partition[p].taken || chance(w, 300)) continue; /* or stays, as a zombie */
-            if (chance(w, 600))
+            if (i == new || !a->r.partition[p].taken || world_chance(w, 300)) continue; /* or stays, as a zombie */
+            if (world_chance(w, 600))
                 for (uint32_t s = 0; s < w->shards; s++) flush(w, a, s);
             rollup_drop(&a->r, p);
         }
@@ -627,7 +219,7 @@ static void check_rollups(struct world *w)
             const struct value *v = &w->shard[s].value[i];
             char letter, team[8], index[KEY_BYTES_MAX], member[KEY_BYTES_MAX];
             long long start;
-            if (sscanf(name_of(v->key), "u:%c:%lld:%7[^:]", &letter, &start, team) != 3) continue;
+            if (sscanf(world_name_of(v->key), "u:%c:%lld:%7[^:]", &letter, &start, team) != 3) continue;
             int kind = letter == 'm' ? 0 : letter == 'h' ? 1 : 2;
             int64_t at = start * SECOND_MS - (kind == 2 ? START - START % DAY_MS : START);
             got[team[1] - '0'][kind][at / HOUR_MS % HOURS][at % HOUR_MS / MINUTE_MS] += cpu_of(w, v->text);
@@ -639,9 +231,9 @@ static void check_rollups(struct world *w)
     for (uint32_t b = 0; b < SANDBOXES; b++) {
         for (int h = 0; h < HOURS; h++) {
             for (int m = 0; m < 60; m++) {
-                want[team_of(b)][0][h][m] += w->truth[b][h][m];
-                want[team_of(b)][1][h][0] += w->truth[b][h][m];
-                want[team_of(b)][2][0][0] += w->truth[b][h][m];
+                want[world_team_of(b)][0][h][m] += w->truth[b][h][m];
+                want[world_team_of(b)][1][h][0] += w->truth[b][h][m];
+                want[world_team_of(b)][2][0][0] += w->truth[b][h][m];
             }
         }
     }
@@ -654,7 +246,7 @@ static void check_runs(struct world *w)
         uint64_t total = 0, got = 0, hour_total[HOURS] = {0}, hour_got[HOURS] = {0};
         char key[KEY_BYTES_MAX];
         int64_t created = 0;
-        uint32_t s = shard_of_team(team_names[team_of(b)], w->shards);
+        uint32_t s = shard_of_team(team_names[world_team_of(b)], w->shards);
         for (int h = 0; h < HOURS; h++)
             for (int m = 0; m < 60; m++) hour_total[h] += w->truth[b][h][m];
         for (int h = 0; h < HOURS; h++) total += hour_total[h];
@@ -666,7 +258,7 @@ static void check_runs(struct world *w)
             if (strcmp(v->key, key) != 0) continue;
             const char *hour = strchr(v->field, ':');
             if (hour) {
-                hour_got[(atoll(hour + 1) * SECOND_MS - START) / HOUR_MS] += cpu_of(w, v->text);
+                hour_got[(strtoll(hour + 1, NULL, 10) * SECOND_MS - START) / HOUR_MS] += cpu_of(w, v->text);
                 continue;
             }
             if (run_cell_decode(v->text, strlen(v->text), &offset, &run)) w->failed = true;
@@ -682,8 +274,8 @@ static void check_runs(struct world *w)
 static bool same_cells(const struct state *a, const struct state *b)
 {
     for (size_t i = 0; i < a->count; i++) {
-        const char *name = name_of(a->value[i].key);
-        if (!starts_with(name, "u:") && !starts_with(name, "r:")) continue;
+        const char *name = world_name_of(a->value[i].key);
+        if (!world_starts_with(name, "u:") && !world_starts_with(name, "r:")) continue;
         const struct value *v = state_get(b, a->value[i].key, a->value[i].field);
         if (!v || strcmp(v->text, a->value[i].text) != 0) return false;
     }
@@ -694,10 +286,10 @@ static void check_rebuild(struct world *w)
 {
     struct state before[SHARDS] = {0};
     struct aggregator *a = &w->aggregator[AGGREGATORS];
-    archive(w, true);
+    world_archive(w, true);
     for (uint32_t s = 0; s < w->shards; s++) {
         state_copy(&before[s], &w->shard[s]);
-        restore(w, s);
+        world_restore(w, s);
     }
     aggregator_end(a);
     aggregator_begin(w, a);
@@ -716,9 +308,9 @@ static void quiet_end(struct world *w)
     for (uint32_t i = 0; i < w->runners; i++) {
         struct runner *q = &w->runner[i];
         while ((q->cursor < q->count || q->flights) && w->end[q->partition] < LOG) {
-            send_one(q);
-            land(w, q);
-            if (q->flights == 0 && q->cursor < q->count) producer_restarts(q);
+            world_send_one(q);
+            world_land(w, q);
+            if (q->flights == 0 && q->cursor < q->count) world_producer_restarts(q);
         }
     }
     aggregator_begin(w, a);
@@ -731,29 +323,29 @@ static void quiet_end(struct world *w)
 
 static void one_step(struct world *w)
 {
-    uint64_t x = below(w, 1000);
-    uint32_t number = (uint32_t)below(w, w->runners);
+    uint64_t x = world_below(w, 1000);
+    uint32_t number = (uint32_t)world_below(w, w->runners);
     struct runner *q = &w->runner[number];
-    struct aggregator *a = &w->aggregator[below(w, AGGREGATORS)];
+    struct aggregator *a = &w->aggregator[world_below(w, AGGREGATORS)];
     if (x < 180)
-        produce(w, q, number);
+        world_produce(w, q, number);
     else if (x < 340)
-        send_one(q);
+        world_send_one(q);
     else if (x < 500)
-        land(w, q);
+        world_land(w, q);
     else if (x < 515)
-        producer_restarts(q);
+        world_producer_restarts(q);
     else if (x < 520)
-        disk_is_lost(w, q);
+        world_disk_is_lost(w, q);
     else if (x < 740)
         step(w, a);
     else if (x < 880)
-        flush(w, a, (uint32_t)below(w, w->shards));
+        flush(w, a, (uint32_t)world_below(w, w->shards));
     else if (x < 910) {
         rollup_queue_drop(&a->r);
         cells_sweep(&a->r.cells, UINT32_MAX, a->r.cells.slot_count / 4);
     } else if (x < 930)
-        rollback(w);
+        world_rollback(w);
     else if (x < 945)
         rebalance(w);
     else if (x < 955) { /* kill -9; another begins with its partitions */
@@ -764,7 +356,7 @@ static void one_step(struct world *w)
         for (uint32_t p = 0; p < w->parts; p++)
             if (taken[p]) rollup_take(&a->r, p);
     } else if (x < 975)
-        archive(w, below(w, 2) == 0);
+        world_archive(w, world_below(w, 2) == 0);
 }
 
 /* True: all is well. */
@@ -772,11 +364,11 @@ static bool schedule(uint64_t seed, enum bug bug)
 {
     struct world *w = calloc(1, sizeof *w);
     w->random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    for (int i = 0; i < 8; i++) (void)next_random(w);
+    for (int i = 0; i < 8; i++) (void)world_random(w);
     w->bug = bug;
-    w->parts = 1 + (uint32_t)below(w, PARTS);
-    w->shards = 1 + (uint32_t)below(w, SHARDS);
-    w->runners = (uint32_t[]){1, 2, 4}[below(w, 3)];
+    w->parts = 1 + (uint32_t)world_below(w, PARTS);
+    w->shards = 1 + (uint32_t)world_below(w, SHARDS);
+    w->runners = (uint32_t[]){1, 2, 4}[world_below(w, 3)];
     w->runner = calloc(RUNNERS, sizeof *w->runner);
     w->aggregator = calloc(AGGREGATORS + 1, sizeof *w->aggregator);
     for (uint32_t i = 0; i < w->runners; i++) {
