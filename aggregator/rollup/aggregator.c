@@ -16,6 +16,7 @@ enum {
     METADATA_MS = 2000,
     BACKOFF_BASE_MS = 50,
     BACKOFF_CAP_MS = 1000,
+    BEHIND_FACTOR = 4,  /* while a backlog is read, flushes are so much rarer: the same cells change again and again */
     KEEP_FLUSHES = 120, /* a clean cell that no batch touched for so many flushes is forgotten */
 };
 
@@ -376,6 +377,7 @@ static enum sg_error fill(struct aggregator *a, struct boot_ms now, struct sg_fa
         enum sg_error e = consumer_poll(a->consumer, timeout, &event, f);
         bool nothing = event.kind == CONSUMER_NOTHING;
         if (!e) e = take_event(a, &event, f);
+        if (rollup_queue_full(&a->rollup)) a->behind = true;
         if (e || nothing || rollup_queue_full(&a->rollup)) return e;
         timeout = 0;
     }
@@ -389,7 +391,8 @@ static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_f
     struct rollup *r = &a->rollup;
     bool crowded = r->cells.count >= (size_t)a->config->cells_max;
     if (now.v < a->flush_at.v && !crowded && !rollup_flush_due(r)) return SG_OK;
-    a->flush_at.v = now.v + a->config->flush_interval_ms;
+    a->flush_at.v = now.v + a->config->flush_interval_ms * (a->behind ? BEHIND_FACTOR : 1);
+    a->behind = false;
     counters_add(&a->counters, COUNT_FLUSHES, 1);
     enum sg_error e = sync_flush(&a->sync, &why);
     if (e) return doubt(a, e, &why, f);

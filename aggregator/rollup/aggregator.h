@@ -79,6 +79,7 @@ struct aggregator {
     struct batch_decoder decoder;
     struct backoff backoff;
     struct boot_ms retry_at, flush_at, report_at, ask_at, publish_at;
+    bool behind;                /* since the last flush the queue was full once: there is a backlog */
     struct restore_wait *waits; /* by shard */
     uint64_t *ends;             /* by partition: the log's end as last known */
     uint32_t ask_next;          /* partition whose watermarks are asked next */

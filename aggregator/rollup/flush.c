@@ -359,6 +359,7 @@ size_t rollup_dirty(const struct rollup *r)
 
 bool rollup_flush_due(const struct rollup *r)
 {
+    if (rollup_dirty(r) >= ROLLUP_DIRTY_MAX) return true;
     for (uint32_t p = 0; p < r->partitions; p++)
         if (r->partition[p].taken && marks_changed(&r->partition[p].marks) >= MARKS_CHANGED_MAX) return true;
     return false;

@@ -33,6 +33,7 @@ enum {
     ROLLUP_QUEUE_ROWS_MAX = 64 * 1024,
     ROLLUP_CHUNK_CELLS = 1000, /* cells of one script call (kafka-redis.md, section 6: 1-2 k) */
     ROLLUP_READ_CELLS = 2000,
+    ROLLUP_DIRTY_MAX = 20000,       /* flush before more wait: a flush takes a second or two at most */
     ROLLUP_HEARD_REFRESH_MS = 5000, /* an idle partition's entry says this often that it still is at its end */
 };
 #define ROLLUP_NOWHERE UINT64_MAX
