@@ -14,6 +14,7 @@ enum {
     FAULT_ALLOWANCE_MS = 5 * SECOND_MS, /* a blip is no fault; red within 10 s */
     CONTROL_CHECK_MS = 3 * SECOND_MS,
     CONTROL_CHECK_TIMEOUT_MS = 1 * SECOND_MS,
+    PROBE_MS = 3 * SECOND_MS, /* with the allowance: red within 10 s also when there is nothing to push */
     BUSY_WAIT_MS = 50,
     IDLE_WAIT_MS = 200,
     FAREWELL_MS = 3 * SECOND_MS, /* for answers under way when asked to stop */
@@ -365,6 +366,8 @@ static void on_answer(void *arg, const struct stripe_reply *r)
     struct book_open *o = revision_of(x, a);
     a->used = false;
     counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
+    x->probe_at.v = now.v + PROBE_MS;
+    x->unreachable = r->answer == ANSWER_NOT_SENT;
     judge_stripe(x, r, now);
     if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
         log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
@@ -453,6 +456,21 @@ static void push(struct exporter *x)
     } while (in_flight(x) && clock_since(loop_now(&x->loop), start) < BUSY_WAIT_MS);
 }
 
+/* While nothing is pushed, nothing would tell that Stripe is away. What an answer said stands until another answer;
+ * only that it could not be reached is taken back here. */
+static void probe_stripe(struct exporter *x)
+{
+    if (!x->meters_known || in_flight(x) || loop_now(&x->loop).v < x->probe_at.v) return;
+    if (!stripe_client_probe(x->stripe)) {
+        x->unreachable = true;
+        health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe cannot be reached");
+    } else if (x->unreachable) {
+        x->unreachable = false;
+        health_clear(&x->health, EXPORTER_STRIPE);
+    }
+    x->probe_at.v = loop_now(&x->loop).v + PROBE_MS;
+}
+
 static void say_farewell(struct exporter *x)
 {
     struct boot_ms until = {loop_now(&x->loop).v + FAREWELL_MS};
@@ -474,6 +492,7 @@ enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
             show(x);
         }
         push(x);
+        probe_stripe(x);
         log_flush(false);
     }
     service_stopping();

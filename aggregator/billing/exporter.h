@@ -133,6 +133,8 @@ struct exporter {
     size_t shard_count;
     struct attempt attempt[STRIPE_CONCURRENCY_MAX];
     struct boot_ms paused_until; /* no attempt before */
+    struct boot_ms probe_at;     /* Stripe was not heard of for so long: see whether it is there */
+    bool unreachable;            /* the standing fault is that it was not */
     struct backoff pause_backoff;
     size_t send_first; /* shard whose revisions are looked at first */
     uint64_t random;

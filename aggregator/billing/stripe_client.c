@@ -73,10 +73,8 @@ static int on_open_connection(void *arg, char *remote, char *local, int remote_p
 
 /* ---- making ---- */
 
-static bool set_shared_options(struct call *c)
+static bool set_connection_options(CURL *h, const struct stripe_config *config)
 {
-    const struct stripe_config *config = &c->client->config;
-    CURL *h = c->easy;
     int bad = 0;
     bad |= curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, strncmp(config->url, "https:", 6) == 0 ? "https" : "http");
     bad |= curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
@@ -87,6 +85,13 @@ static bool set_shared_options(struct call *c)
     bad |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 2L);
     if (config->ca_file[0]) bad |= curl_easy_setopt(h, CURLOPT_CAINFO, config->ca_file);
+    return bad == 0;
+}
+
+static bool set_shared_options(struct call *c)
+{
+    CURL *h = c->easy;
+    int bad = !set_connection_options(h, &c->client->config);
     bad |= curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)STRIPE_CONNECT_MS);
     bad |= curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)STRIPE_TOTAL_MS);
     bad |= curl_easy_setopt(h, CURLOPT_MAXAGE_CONN, (long)STRIPE_IDLE_S);
@@ -334,4 +339,14 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
         if (!slots[i].found) return sg_fail(f, SG_ERR_CONFIG, "Stripe has no active meter %s", name);
     }
     return SG_OK;
+}
+
+bool stripe_client_probe(struct stripe_client *c)
+{
+    CURL *h = curl_easy_init();
+    bool ok = h && set_connection_options(h, &c->config) && curl_easy_setopt(h, CURLOPT_URL, c->config.url) == 0 &&
+              curl_easy_setopt(h, CURLOPT_CONNECT_ONLY, 1L) == 0 &&
+              curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)STRIPE_PROBE_MS) == 0 && curl_easy_perform(h) == CURLE_OK;
+    if (h) curl_easy_cleanup(h);
+    return ok;
 }

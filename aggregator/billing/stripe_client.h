@@ -18,6 +18,7 @@ enum {
     STRIPE_CONCURRENCY_MAX = 128,
     STRIPE_CONNECT_MS = 10 * SECOND_MS,
     STRIPE_TOTAL_MS = 30 * SECOND_MS,
+    STRIPE_PROBE_MS = 1 * SECOND_MS,
     STRIPE_IDLE_S = 10,
     STRIPE_BODY_BYTES_MAX = 256 * 1024,
 };
@@ -72,6 +73,9 @@ void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd,
  * MALFORMED; CONFIG: a meter is missing or cannot be used. */
 SG_MUST_USE enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *slots, size_t count,
                                                struct sg_fault *f);
+/* Opens a connection (TLS included) and closes it: no request, so nothing that Stripe rations. Blocks up to
+ * STRIPE_PROBE_MS. False: Stripe cannot be reached now. */
+bool stripe_client_probe(struct stripe_client *c);
 /* Gives up what is in flight, without an answer. NULL is allowed. */
 void stripe_client_close(struct stripe_client *c);
 

@@ -238,3 +238,23 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
         server_stop(&s);
     }
 }
+
+Test(stripe_client, a_probe_tells_whether_stripe_is_there_and_sends_nothing)
+{
+    struct server s;
+    char url[64];
+    struct stripe_client *c = NULL;
+    server_start(&s, NULL, NULL);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", s.port);
+    struct stripe_config config = {
+        .url = url, .key = "sk_test_x", .version = "x", .ca_file = "", .proxy = "", .concurrency = 1};
+    cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
+    cr_assert(stripe_client_probe(c));
+    int connection = accept(s.fd, NULL, NULL);
+    char byte;
+    cr_assert_eq(read(connection, &byte, 1), 0, "closed without a byte");
+    close(connection);
+    close(s.fd);
+    cr_assert_not(stripe_client_probe(c));
+    stripe_client_close(c);
+}
