@@ -1,13 +1,18 @@
-/* The texts in Redis: a cell, a run, a vector entry. Decoding never accepts what encoding would not write. */
+/* The texts in Redis: a cell, a run, a vector entry, a mark and its field, a capacity. Decoding never accepts what
+ * encoding would not write. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/cell.h"
+#include "proto/mark.h"
 #include "proto/run_cell.h"
 #include "proto/vector.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+_Static_assert((int)CAPACITY_BYTES_MAX <= (int)MARK_BYTES_MAX && (int)MARK_FIELD_BYTES_MAX <= (int)MARK_BYTES_MAX,
+               "one buffer");
 
 static void check_cell(const char *text, size_t size)
 {
@@ -41,10 +46,25 @@ static void check_vector(const char *text, size_t size)
     vector_entry_destroy(&e);
 }
 
+static void check_mark(const char *text, size_t size)
+{
+    struct mark m;
+    struct capacity c;
+    struct id runner;
+    uint64_t epoch;
+    char again[MARK_BYTES_MAX];
+    if (mark_decode(text, size, &m) == SG_OK) assert(mark_encode(&m, again) == size && memcmp(again, text, size) == 0);
+    if (capacity_decode(text, size, &c) == SG_OK)
+        assert(capacity_encode(&c, again) == size && memcmp(again, text, size) == 0);
+    if (mark_field_decode(text, size, &runner, &epoch))
+        assert(mark_field_encode(runner.s, epoch, again) == size && memcmp(again, text, size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     check_cell((const char *)data, size);
     check_run((const char *)data, size);
     check_vector((const char *)data, size);
+    check_mark((const char *)data, size);
     return 0;
 }
