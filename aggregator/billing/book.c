@@ -144,6 +144,13 @@ struct book_entry *book_find(const struct book *b, const char *team, enum field 
     return i ? &b->entry[i - 1] : NULL;
 }
 
+struct book_open *book_find_open(const struct book *b, const char *team, enum field meter, struct wall_ms hour,
+                                 uint64_t revision)
+{
+    const struct book_entry *e = book_find(b, team, meter, hour);
+    return e && e->open && e->open->revision == revision ? e->open : NULL;
+}
+
 static struct book_entry *find_or_make(struct book *b, const struct ledger_record *r)
 {
     struct book_entry *e = book_find(b, r->team.s, r->meter, r->hour);

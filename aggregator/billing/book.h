@@ -91,6 +91,9 @@ SG_MUST_USE enum sg_error book_apply(struct book *b, const struct ledger_record 
                                      struct book_change *change, struct sg_fault *f);
 /* The entry, or NULL. Valid until the next apply. */
 struct book_entry *book_find(const struct book *b, const char *team, enum field meter, struct wall_ms hour);
+/* That revision of the entry while it is open, else NULL: another one may be open by now. */
+struct book_open *book_find_open(const struct book *b, const char *team, enum field meter, struct wall_ms hour,
+                                 uint64_t revision);
 /* Text of a name. Valid until the next apply. */
 const char *book_name(const struct book *b, uint32_t name);
 

@@ -227,26 +227,10 @@ static bool is_busy(const struct exporter *x, const char *customer, enum field m
     return false;
 }
 
-static void add_result(struct shard *s, const struct book_open *o, const struct ledger_record *r)
+static void add_result(struct shard *s, const struct ledger_record *r)
 {
-    const struct book_entry *e = &s->book.entry[o->entry];
-    struct ledger_record *out = &s->result[s->result_count++];
-    assert(s->result_count <= EXPORTER_RESULTS_MAX);
-    *out = *r;
-    out->at = clock_wall();
-    out->meter = (enum field)e->meter;
-    out->hour = e->hour;
-    out->revision = o->revision;
-    snprintf(out->team.s, sizeof out->team.s, "%s", book_name(&s->book, e->team));
-    snprintf(out->customer.s, sizeof out->customer.s, "%s", book_name(&s->book, e->customer));
-}
-
-/* Says it in the ledger, once per revision and reason. */
-static void add_note(struct shard *s, struct book_open *o, enum ledger_reason reason, uint32_t status)
-{
-    if (o->noted[reason]) return;
-    o->noted[reason] = true;
-    add_result(s, o, &(struct ledger_record){.kind = LEDGER_NOTE, .reason = reason, .status = status});
+    assert(s->result_count < EXPORTER_RESULTS_MAX);
+    s->result[s->result_count++] = *r;
 }
 
 /* False: no more can be begun now. */
@@ -285,7 +269,8 @@ static void send_of_shard(struct exporter *x, struct shard *s)
         if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
         struct boot_ms now = loop_now(&x->loop);
         enum plan_attempt p = plan_attempt(o, clock_wall(), now);
-        if (p == PLAN_TOO_OLD) add_note(s, o, LEDGER_HELD_AGE, 0);
+        struct ledger_record note;
+        if (p == PLAN_TOO_OLD && plan_hold(&s->book, o, clock_wall(), &note)) add_result(s, &note);
         if (p == PLAN_SEND && !begin_attempt(x, s, o, now)) return;
     }
 }
@@ -307,9 +292,9 @@ static struct book_open *revision_of(const struct exporter *x, const struct atte
 {
     const struct shard *s = &x->shard[a->shard];
     if (!s->log || s->incarnation != a->incarnation) return NULL;
-    const struct book_entry *e = book_find(&s->book, a->team.s, a->meter, a->hour);
-    assert(e && e->open && e->open->revision == a->revision);
-    return e->open;
+    struct book_open *o = book_find_open(&s->book, a->team.s, a->meter, a->hour, a->revision);
+    assert(o);
+    return o;
 }
 
 static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
@@ -338,24 +323,20 @@ static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struc
 static void settle_revision(struct exporter *x, struct shard *s, struct book_open *o, const struct stripe_reply *r,
                             struct boot_ms now)
 {
-    bool closed = r->answer == ANSWER_ACCEPTED || r->answer == ANSWER_DUPLICATE;
-    if (closed) {
-        struct ledger_record outcome = {.kind = LEDGER_OUTCOME,
-                                        .result = r->answer == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE,
-                                        .status = r->status};
-        memcpy(outcome.request_id, r->request_id, sizeof outcome.request_id);
-        add_result(s, o, &outcome); /* stays in flight until it is committed, or the shard is closed */
-        if (r->answer == ANSWER_DUPLICATE && o->fresh && o->attempts == 1) {
-            counters_add(&x->counters, COUNT_FOREIGN, 1);
-            log_event(LOG_WARN, "first_attempt_is_duplicate", "shard=%u", s->index);
-        }
-        return;
+    struct ledger_record record;
+    struct plan_reply reply = {.answer = r->answer,
+                               .reason = r->reason,
+                               .status = r->status,
+                               .request_id = r->request_id,
+                               .retry_after_ms = r->retry_after_ms,
+                               .random = next_random(x),
+                               .wall = clock_wall(),
+                               .boot = now};
+    if (r->answer == ANSWER_DUPLICATE && o->fresh && o->attempts == 1) {
+        counters_add(&x->counters, COUNT_FOREIGN, 1);
+        log_event(LOG_WARN, "first_attempt_is_duplicate", "shard=%u", s->index);
     }
-    o->in_flight = false;
-    if (r->answer == ANSWER_AMBIGUOUS_NEXT) o->generation++;
-    if (r->answer == ANSWER_REFUSED) add_note(s, o, r->reason, r->status);
-    uint32_t pace = r->answer == ANSWER_REFUSED && o->attempts < 6 ? 6 : o->attempts;
-    o->not_before.v = now.v + plan_backoff_ms(pace, next_random(x), r->retry_after_ms);
+    if (plan_settle(&s->book, o, &reply, &record)) add_result(s, &record);
 }
 
 static void on_answer(void *arg, const struct stripe_reply *r)

@@ -91,6 +91,59 @@ enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, s
     return boot.v >= o->not_before.v ? PLAN_SEND : PLAN_LATER;
 }
 
+bool plan_may_write(struct boot_ms deadline, struct boot_ms boot)
+{
+    return boot.v <= deadline.v;
+}
+
+/* ---- answers ---- */
+
+static void record_of(const struct book *b, const struct book_open *o, struct wall_ms wall, struct ledger_record *r)
+{
+    const struct book_entry *e = &b->entry[o->entry];
+    struct plan_meter meter = {.field = (enum field)e->meter};
+    struct plan_question q = {.meter = &meter, .team = book_name(b, e->team), .hour = e->hour, .now = wall};
+    begin_record(&q, book_name(b, e->customer), o->revision, r);
+}
+
+/* Once per revision and reason. */
+static bool note_once(const struct book *b, struct book_open *o, enum ledger_reason reason, struct wall_ms wall,
+                      struct ledger_record *out)
+{
+    if (o->noted[reason]) return false;
+    o->noted[reason] = true;
+    record_of(b, o, wall, out);
+    out->kind = LEDGER_NOTE;
+    out->reason = reason;
+    return true;
+}
+
+bool plan_hold(const struct book *b, struct book_open *o, struct wall_ms wall, struct ledger_record *out)
+{
+    return note_once(b, o, LEDGER_HELD_AGE, wall, out);
+}
+
+bool plan_settle(const struct book *b, struct book_open *o, const struct plan_reply *reply, struct ledger_record *out)
+{
+    enum { REFUSED_PACE = 6 }; /* what was refused is not sent again at once */
+    if (reply->answer == ANSWER_ACCEPTED || reply->answer == ANSWER_DUPLICATE) {
+        record_of(b, o, reply->wall, out);
+        out->kind = LEDGER_OUTCOME;
+        out->result = reply->answer == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE;
+        out->status = reply->status;
+        memcpy(out->request_id, reply->request_id, strlen(reply->request_id) + 1);
+        return true;
+    }
+    bool refused = reply->answer == ANSWER_REFUSED;
+    uint32_t pace = refused && o->attempts < REFUSED_PACE ? REFUSED_PACE : o->attempts;
+    o->in_flight = false;
+    o->not_before.v = reply->boot.v + plan_backoff_ms(pace, reply->random, reply->retry_after_ms);
+    if (reply->answer == ANSWER_AMBIGUOUS_NEXT) o->generation++;
+    if (!refused || !note_once(b, o, reply->reason, reply->wall, out)) return false;
+    out->status = reply->status;
+    return true;
+}
+
 uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after_ms)
 {
     uint64_t range = PLAN_BACKOFF_MS_MAX;

@@ -13,6 +13,7 @@
 #ifndef BILLING_PLAN_H
 #define BILLING_PLAN_H
 
+#include "aggregator/billing/answer.h"
 #include "aggregator/billing/book.h"
 
 enum {
@@ -58,6 +59,25 @@ enum plan_verdict plan_revision(const struct book *b, const struct plan_question
 enum plan_attempt { PLAN_SEND, PLAN_LATER, PLAN_TOO_OLD };
 /* May a copy of o be begun now? The caller looks after one request in flight per (customer, meter). */
 enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, struct boot_ms boot);
+/* The request may be written on its open connection: the decision to send it is not too long ago. */
+bool plan_may_write(struct boot_ms deadline, struct boot_ms boot);
+
+/* An answer, or that there was none, and the time it came at. */
+struct plan_reply {
+    enum answer answer;
+    enum ledger_reason reason; /* of REFUSED */
+    uint32_t status;           /* 0: none */
+    const char *request_id;    /* "" for none */
+    uint64_t retry_after_ms;   /* 0: nothing was asked for */
+    uint32_t random;           /* any 32 bits */
+    struct wall_ms wall;
+    struct boot_ms boot;
+};
+/* What follows for o, an open revision of b with an attempt in flight. True: commit *out, its outcome or a note. With
+ * an outcome o stays in flight until that is folded; else the next attempt is put off. */
+bool plan_settle(const struct book *b, struct book_open *o, const struct plan_reply *reply, struct ledger_record *out);
+/* o is too old to be sent again. True: commit *out, which says so; it is said once. */
+bool plan_hold(const struct book *b, struct book_open *o, struct wall_ms wall, struct ledger_record *out);
 /* Milliseconds to wait after the attempt-th failure (1 is the first): full jitter over a doubling range. random: any
  * 32 bits. retry_after_ms: what the answer asked for, 0 for nothing; capped, and a lower bound. */
 uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after_ms);

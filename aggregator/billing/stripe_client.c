@@ -66,7 +66,7 @@ static int on_open_connection(void *arg, char *remote, char *local, int remote_p
     (void)local;
     (void)remote_port;
     (void)local_port;
-    if (clock->boot(clock->arg).v > c->deadline.v) return CURL_PREREQFUNC_ABORT;
+    if (!plan_may_write(c->deadline, clock->boot(clock->arg))) return CURL_PREREQFUNC_ABORT;
     c->passed = true;
     return CURL_PREREQFUNC_OK;
 }

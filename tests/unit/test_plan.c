@@ -207,7 +207,81 @@ Test(plan, backoff_doubles_up_to_a_minute_and_honours_what_was_asked)
     cr_assert_gt(plan_backoff_ms(9, 59999, 0), 50000);
 }
 
+Test(plan, nothing_is_written_past_its_deadline)
+{
+    cr_assert(plan_may_write((struct boot_ms){1000}, (struct boot_ms){1000}));
+    cr_assert_not(plan_may_write((struct boot_ms){1000}, (struct boot_ms){1001}));
+}
+
+/* ---- answers ---- */
+
+static bool settle(const struct book *b, enum answer a, struct ledger_record *out)
+{
+    struct plan_reply reply = {.answer = a,
+                               .reason = LEDGER_REFUSED_METER,
+                               .status = 400,
+                               .request_id = "req_1",
+                               .retry_after_ms = 7000,
+                               .wall = {HOUR + 3 * HOUR_MS},
+                               .boot = {5000}};
+    b->open_first->in_flight = true;
+    return plan_settle(b, b->open_first, &reply, out);
+}
+
+Test(plan, only_evidence_that_stripe_has_it_closes_a_revision)
+{
+    struct book b = {0};
+    struct ledger_record intent = intend(&b, &set_meter, 100), r;
+    struct book_open *o = b.open_first;
+    o->attempts = 1;
+    for (int a = 0; a < ANSWERS; a++) {
+        bool closes = a == ANSWER_ACCEPTED || a == ANSWER_DUPLICATE;
+        cr_assert_eq(settle(&b, (enum answer)a, &r), closes || a == ANSWER_REFUSED);
+        cr_assert_eq(o->in_flight, closes, "until it is folded nothing more of it is sent");
+        cr_assert_eq(o->at.v, intent.at.v, "its age never starts anew");
+        if (!closes) cr_assert_geq(o->not_before.v, 12000);
+        if (!closes) continue;
+        cr_assert(r.kind == LEDGER_OUTCOME && r.revision == 1 && r.status == 400 && r.at.v == HOUR + 3 * HOUR_MS);
+        cr_assert_eq(r.result, a == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE);
+        cr_assert_str_eq(r.team.s, "t1");
+        cr_assert_str_eq(r.customer.s, "cus_1");
+        cr_assert_str_eq(r.request_id, "req_1");
+        cr_assert(r.meter == FIELD_VCPU_MS && r.hour.v == HOUR);
+    }
+    cr_assert_eq(o->generation, 1, "a kept error of the server's takes the next key, nothing else does");
+    fold(&b, &r);
+    cr_assert_eq(b.open_count, 1, "the last one was a note");
+    book_destroy(&b);
+}
+
+Test(plan, a_refusal_is_said_once_and_sent_again_slowly)
+{
+    struct book b = {0};
+    struct ledger_record r;
+    (void)intend(&b, &set_meter, 100);
+    struct book_open *o = b.open_first;
+    cr_assert(settle(&b, ANSWER_REFUSED, &r));
+    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_REFUSED_METER && r.status == 400 && r.revision == 1);
+    cr_assert_not(settle(&b, ANSWER_REFUSED, &r));
+    cr_assert(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));
+    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_AGE && r.status == 0 && r.at.v == HOUR + DAY_MS);
+    cr_assert_not(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));
+    book_destroy(&b);
+}
+
 /* ---- the book ---- */
+
+Test(book, an_open_revision_is_found_by_its_number)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &set_meter, 100);
+    cr_assert_eq(book_find_open(&b, "t1", FIELD_VCPU_MS, r.hour, 1), b.open_first);
+    cr_assert_null(book_find_open(&b, "t1", FIELD_VCPU_MS, r.hour, 2));
+    cr_assert_null(book_find_open(&b, "t2", FIELD_VCPU_MS, r.hour, 1));
+    answer(&b, &r, LEDGER_ACCEPTED);
+    cr_assert_null(book_find_open(&b, "t1", FIELD_VCPU_MS, r.hour, 1));
+    book_destroy(&b);
+}
 
 Test(book, what_does_not_follow_stops_the_fold)
 {
