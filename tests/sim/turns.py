@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Writes the copies of product sources that can take wrong turns, and turns.h with their names.
+
+usage: turns.py ROOT OUT TURNS...   writes OUT/<file with _ for /> for each file named, and OUT/tests/sim/turns.h
+       turns.py --files TURNS...    prints the files named
+
+A list holds blocks of `turn NAME FILE` (statements) or `expr NAME FILE` (an expression), `why TEXT`, lines `-old` and lines
+`+new`. The old text must occur exactly once; it becomes a choice between new and old by sim_turn. Where [[...]] stands in the old
+text only that part is replaced: the rest says which one is meant.
+"""
+import os
+import sys
+
+
+def read_turns(paths):
+    turns = []
+    for path in paths:
+        for line in open(path, encoding="utf-8"):
+            line = line.rstrip("\n")
+            if line.startswith(("turn ", "expr ")):
+                kind, name, file = line.split()
+                turns.append(dict(kind=kind, name=name, file=file, why="", old=[], new=[]))
+            elif line.startswith("why "):
+                turns[-1]["why"] = line[4:].strip()
+            elif line[:1] in ("-", "+"):
+                turns[-1]["old" if line[0] == "-" else "new"].append(line[1:])
+            elif line and not line.startswith("#"):
+                sys.exit("%s: what is this: %s" % (path, line))
+    return turns
+
+
+def choice(turn, old):
+    new = "\n".join(turn["new"])
+    shape = "(sim_turn == TURN_%s ? (%s) : (%s))" if turn["kind"] == "expr" else "if (sim_turn == TURN_%s) { %s } else { %s }"
+    return shape % (turn["name"].upper(), new, old)
+
+
+def write_copy(root, out, file, turns):
+    path = os.path.join(root, file)
+    text = open(path, encoding="utf-8").read()
+    places = []
+    for turn in turns:
+        marked = "\n".join(turn["old"])
+        before, _, rest = marked.partition("[[") if "[[" in marked else ("", "", marked + "]]")
+        old, _, after = rest.partition("]]")
+        whole = before + old + after
+        if text.count(whole) != 1:
+            sys.exit("turn %s: its old text occurs %d times in %s" % (turn["name"], text.count(whole), file))
+        places.append((text.index(whole) + len(before), old, turn))
+    for at, old, turn in sorted(places, key=lambda p: p[0], reverse=True):
+        if text[at:at + len(old)] != old:
+            sys.exit("turn %s: overlaps another" % turn["name"])
+        text = text[:at] + choice(turn, old) + text[at + len(old):]
+    with open(os.path.join(out, file.replace("/", "_")), "w", encoding="utf-8") as copy:
+        copy.write('#include "tests/sim/turns.h"\n#line 1 "%s"\n%s' % (path, text))
+
+
+def write_header(out, turns):
+    os.makedirs(os.path.join(out, "tests/sim"), exist_ok=True)
+    with open(os.path.join(out, "tests/sim/turns.h"), "w", encoding="utf-8") as header:
+        header.write("#ifndef SIM_TURNS_H\n#define SIM_TURNS_H\nextern int sim_turn;\nenum {\n    TURN_NONE,\n")
+        header.writelines("    TURN_%s,\n" % t["name"].upper() for t in turns)
+        header.write("    SIM_TURNS\n};\n__attribute__((unused)) static const struct {\n    const char *name, *why;\n} sim_turns[] = {\n")
+        header.write('    {"none", ""},\n')
+        header.writelines('    {"%s", "%s"},\n' % (t["name"], t["why"]) for t in turns)
+        header.write("};\n#endif\n")
+
+
+def main(arguments):
+    if arguments[0] == "--files":
+        print(";".join(sorted({t["file"] for t in read_turns(arguments[1:])})), end="")
+        return
+    root, out, *lists = arguments
+    turns = read_turns(lists)
+    os.makedirs(out, exist_ok=True)
+    write_header(out, turns)
+    for file in sorted({t["file"] for t in turns}):
+        write_copy(root, out, file, [t for t in turns if t["file"] == file])
+
+
+main(sys.argv[1:])
