@@ -159,7 +159,7 @@ bool billing_schedule(struct sim *s)
     s->now = w->start + 3 * (int64_t)HOUR_MS;
     for (int i = 0; i < TEAMS; i++) w->customer[i] = sim_draw(s, 2) ? i : -1;
     new_exporter(w);
-    for (int i = 0; i < STEPS && !s->failed; i++) act(w);
+    for (int i = 0; i < STEPS && sim_goes_on(s); i++) act(w);
     if (!s->failed) settle_down(w);
     check_end(w);
     for (size_t i = 0; i < EXPORTERS; i++) book_destroy(&w->x[i].book);

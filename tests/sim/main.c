@@ -1,79 +1,243 @@
-/* sim [--seeds A..B] [--turn NAME] [--turns] [--trace]
- *
- * Runs the schedules of seeds A to B; the first that fails is printed with the command that replays it. --turn takes a
- * wrong turn of the product's code; --turns tries all of them, and fails when one survives TURN_SEEDS schedules. */
+/* sim: runs schedules of the worlds by seed. The first that fails is printed with the command that replays it, and with
+ * a shorter one. See `usage`. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "tests/sim/scenarios.h"
+#include "tests/sim/shrink.h"
 #include "tests/sim/turns.h"
 #include "tests/sim/worlds.h"
 
-enum { TURN_SEEDS = 2000 };
+enum { TURN_SEEDS = 2000, SCENARIO_SEEDS = 100 };
+
+static const char usage[] =
+    "usage: sim [--world NAME | --scenario NAME | --scenarios] [--seeds A..B] [--minutes N] [--turn NAME] [--trace]\n"
+    "           [--steps N] [--only FAULT:N,...]\n"
+    "       sim --turns [--world NAME]\n"
+    "       sim --list\n"
+    "  --world      the schedules of one world; default: of each in turn\n"
+    "  --scenario   a bad day that has a name; --scenarios: all of them\n"
+    "  --seeds      default 1..1000, for scenarios 1..100\n"
+    "  --minutes    from the first seed on for so long, instead of to a last seed\n"
+    "  --turn       the code takes a wrong turn; --turns: each in turn, which must be seen within 2000 schedules\n"
+    "  --steps, --only   a schedule that was shortened: so many steps, and just these faults\n"
+    "  --list       worlds, scenarios, kinds of fault and wrong turns\n";
 
 int sim_turn;
 
+static struct options {
+    const char *world;
+    const struct sim_scenario *scenario;
+    uint64_t first, last; /* last 0: the default */
+    unsigned long minutes;
+    bool trace, turns, scenarios, list;
+    struct sim_plan plan;
+} options = {.first = 1};
+
 struct tally {
     uint64_t schedules, rows, checks, injected[SIM_FAULT_KINDS];
+    clock_t time;
 };
 
-/* The first seed of first..last that fails, or 0. */
-static uint64_t run(uint64_t first, uint64_t last, bool trace, struct tally *t, char why[static 256])
+static struct sim sim;
+static struct sim_happened only[SIM_HAPPENED_MAX];
+
+static void rates_of(const struct sim_scenario *c, uint32_t rates[static SIM_FAULT_KINDS])
 {
-    for (uint64_t seed = first; seed <= last; seed++) {
-        static struct sim s;
-        sim_start(&s, seed);
-        s.trace = trace;
-        bool good = billing_schedule(&s);
-        t->schedules++;
-        t->rows += s.rows;
-        t->checks += s.checks;
-        for (int i = 0; i < SIM_FAULT_KINDS; i++) t->injected[i] += s.injected[i];
-        memcpy(why, s.why, sizeof s.why);
-        if (!good) return seed;
+    memset(rates, 0, SIM_FAULT_KINDS * sizeof *rates);
+    for (int i = 0; i < SCENARIO_FAULTS_MAX && c->fault[i].rate; i++) rates[c->fault[i].kind] = c->fault[i].rate;
+}
+
+static bool run_one(const struct sim_world *w, uint64_t seed, const struct sim_plan *plan, struct tally *t)
+{
+    clock_t start = clock();
+    sim_start(&sim, seed, plan);
+    sim.trace = options.trace;
+    bool good = w->schedule(&sim);
+    t->time += clock() - start;
+    t->schedules++;
+    t->rows += sim.rows;
+    t->checks += sim.checks;
+    for (int i = 0; i < SIM_FAULT_KINDS; i++) t->injected[i] += sim.injected[i];
+    return good;
+}
+
+/* ---- what was seen ---- */
+
+static void print_replay(const struct sim_world *w, uint64_t seed, const struct sim_plan *plan)
+{
+    printf("sim --world %s --seeds %" PRIu64 "..%" PRIu64, w->name, seed, seed);
+    if (sim_turn) printf(" --turn %s", sim_turns[sim_turn].name);
+    if (plan->steps) printf(" --steps %" PRIu64, plan->steps);
+    for (size_t i = 0; i < plan->fault_count; i++)
+        printf("%s%s:%" PRIu64, i ? "," : " --only ", sim_fault_name(plan->fault[i].kind), plan->fault[i].number);
+    if (plan->only && plan->fault_count == 0) printf(" --only none");
+    printf(" --trace\n");
+}
+
+/* What failed in sim, and a shorter way to see it fail. */
+static void tell_failure(const struct sim_world *w, const struct sim_scenario *c)
+{
+    static struct shrink shorter;
+    uint64_t seed = sim.seed, faults = 0;
+    for (int i = 0; i < SIM_FAULT_KINDS; i++) faults += sim.injected[i];
+    printf("FAILED: %s seed %" PRIu64 ": %s\n  %" PRIu64 " steps, %" PRIu64 " faults; replay: ", w->name, seed, sim.why,
+           sim.steps, faults);
+    if (c)
+        printf("sim --scenario %s --seeds %" PRIu64 "..%" PRIu64 " --trace\n", c->name, seed, seed);
+    else
+        print_replay(w, seed, &options.plan);
+    if (options.plan.only || sim.happened_count == SIM_HAPPENED_MAX) return;
+    sim_shrink(w, &sim, &shorter);
+    if (!sim.failed) return;
+    printf("shrunk: %s\n", sim.why);
+    for (size_t i = 0; i < sim.happened_count; i++)
+        printf("  step %" PRIu64 ", %" PRId64 ": %s\n", sim.happened[i].step, sim.happened[i].now,
+               sim_fault_text(sim.happened[i].kind));
+    printf("  %" PRIu64 " steps, %zu faults; replay: ", sim.steps, sim.happened_count);
+    print_replay(w, seed, &shorter.plan);
+}
+
+static void tell(const char *name, const struct tally *t)
+{
+    double seconds = (double)t->time / CLOCKS_PER_SEC;
+    printf("%-36s %" PRIu64 " schedules, %.0f/s, %" PRIu64 " rows, %" PRIu64 " checks\n", name, t->schedules,
+           (double)t->schedules / (seconds > 0 ? seconds : 1), t->rows, t->checks);
+}
+
+/* ---- modes ---- */
+
+static bool wanted(const struct sim_world *w)
+{
+    return !options.world || strcmp(options.world, w->name) == 0;
+}
+
+static const struct sim_world *world_named(const char *name)
+{
+    for (int i = 0; i < SIM_WORLDS; i++)
+        if (strcmp(sim_worlds[i].name, name) == 0) return &sim_worlds[i];
+    return NULL;
+}
+
+static uint64_t last_seed(uint64_t otherwise)
+{
+    uint64_t last = options.last ? options.last : options.first - 1 + otherwise;
+    const char *fewer = getenv("SANDGLASS_SIM_SEEDS"); /* under sanitizers */
+    uint64_t most = fewer ? strtoull(fewer, NULL, 10) : 0;
+    return most && last - options.first >= most ? options.first - 1 + most : last;
+}
+
+static int run_scenario(const struct sim_scenario *c)
+{
+    uint32_t rates[SIM_FAULT_KINDS];
+    struct sim_plan plan = {.rates = rates};
+    struct tally t = {0};
+    const struct sim_world *w = world_named(c->world);
+    uint64_t faults = 0;
+    rates_of(c, rates);
+    for (uint64_t seed = options.first; seed <= last_seed(SCENARIO_SEEDS); seed++) {
+        if (run_one(w, seed, &plan, &t)) continue;
+        tell_failure(w, c);
+        return 1;
     }
+    for (int i = 0; i < SIM_FAULT_KINDS; i++) faults += t.injected[i];
+    tell(c->name, &t);
+    if (faults) return 0;
+    printf("FAILED: none of the faults of %s ever happened\n", c->name);
+    return 1;
+}
+
+static int run_scenarios(void)
+{
+    int failed = 0;
+    for (int i = 0; i < SIM_SCENARIOS; i++) failed += run_scenario(&sim_scenarios[i]);
+    printf("%d scenarios, %d failed\n", SIM_SCENARIOS, failed);
+    return failed ? 1 : 0;
+}
+
+/* The first seed whose schedule fails with the turn taken, or 0. */
+static uint64_t caught_at(const struct sim_world *w)
+{
+    static const struct sim_plan all;
+    struct tally t = {0};
+    for (uint64_t seed = 1; seed <= TURN_SEEDS; seed++)
+        if (!run_one(w, seed, &all, &t)) return seed;
     return 0;
 }
 
 static int try_turns(void)
 {
-    int survived = 0;
-    printf("%-36s %s\n", "turn", "caught at schedule, by");
+    int tried = 0, survived = 0;
+    printf("%-10s %-40s %s\n", "world", "wrong turn", "caught at schedule, by");
     for (sim_turn = 1; sim_turn < SIM_TURNS; sim_turn++) {
-        struct tally t = {0};
-        char why[256];
-        uint64_t seed = run(1, TURN_SEEDS, false, &t, why);
+        const struct sim_world *w = world_named(sim_turns[sim_turn].world);
+        if (w && !wanted(w)) continue;
+        tried++;
+        uint64_t seed = w ? caught_at(w) : 0;
         survived += seed == 0;
         if (seed)
-            printf("%-36s %4" PRIu64 "  %s\n", sim_turns[sim_turn].name, seed, why);
+            printf("%-10s %-40s %4" PRIu64 "  %s\n", w->name, sim_turns[sim_turn].name, seed, sim.why);
         else
-            printf("%-36s SURVIVED: %s\n", sim_turns[sim_turn].name, sim_turns[sim_turn].why);
+            printf("%-10s %-40s SURVIVED: %s\n", sim_turns[sim_turn].world, sim_turns[sim_turn].name,
+                   sim_turns[sim_turn].why);
     }
-    printf("%d turns, %d survived\n", SIM_TURNS - 1, survived);
-    return survived ? 1 : 0;
+    printf("%d turns, %d survived\n", tried, survived);
+    return survived || !tried ? 1 : 0;
 }
 
-static int run_and_tell(uint64_t first, uint64_t last, bool trace)
+static int run_seeds(void)
 {
-    static const char *const texts[] = {
-#define TEXT(name, text) text,
-        SIM_FAULTS(TEXT)
-#undef TEXT
-    };
-    struct tally t = {0};
-    char why[256];
-    clock_t start = clock();
-    uint64_t seed = run(first, last, trace, &t, why);
-    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    for (int i = 0; i < SIM_FAULT_KINDS; i++) printf("%10" PRIu64 "  %s\n", t.injected[i], texts[i]);
-    printf("%" PRIu64 " schedules, %.0f/s, %" PRIu64 " rows, %" PRIu64 " checks\n", t.schedules,
-           (double)t.schedules / (seconds > 0 ? seconds : 1), t.rows, t.checks);
-    if (!seed) return 0;
-    printf("seed %" PRIu64 ": %s\nreplay: sim --seeds %" PRIu64 "..%" PRIu64 " --trace%s%s\n", seed, why, seed, seed,
-           sim_turn ? " --turn " : "", sim_turn ? sim_turns[sim_turn].name : "");
-    return 1;
+    static struct tally t[SIM_WORLDS];
+    uint64_t total[SIM_FAULT_KINDS] = {0}, last = options.minutes ? UINT64_MAX : last_seed(1000);
+    time_t end = time(NULL) + 60 * (time_t)options.minutes;
+    bool good = true;
+    for (uint64_t seed = options.first; good && seed <= last && !(options.minutes && time(NULL) >= end); seed++) {
+        for (int i = 0; i < SIM_WORLDS && good; i++) {
+            if (!wanted(&sim_worlds[i])) continue;
+            good = run_one(&sim_worlds[i], seed, &options.plan, &t[i]);
+            if (!good) tell_failure(&sim_worlds[i], NULL);
+        }
+    }
+    for (int i = 0; i < SIM_WORLDS; i++)
+        for (int k = 0; k < SIM_FAULT_KINDS; k++) total[k] += t[i].injected[k];
+    for (int k = 0; k < SIM_FAULT_KINDS; k++)
+        if (total[k]) printf("%10" PRIu64 "  %s\n", total[k], sim_fault_text((enum sim_fault)k));
+    for (int i = 0; i < SIM_WORLDS; i++)
+        if (t[i].schedules) tell(sim_worlds[i].name, &t[i]);
+    return good ? 0 : 1;
+}
+
+static int list(void)
+{
+    for (int i = 0; i < SIM_WORLDS; i++) printf("world     %s\n", sim_worlds[i].name);
+    for (int i = 0; i < SIM_SCENARIOS; i++)
+        printf("scenario  %-36s %s\n", sim_scenarios[i].name, sim_scenarios[i].text);
+    for (int i = 0; i < SIM_FAULT_KINDS; i++)
+        printf("fault     %-36s %s\n", sim_fault_name((enum sim_fault)i), sim_fault_text((enum sim_fault)i));
+    for (int i = 1; i < SIM_TURNS; i++) printf("turn      %-36s %s\n", sim_turns[i].name, sim_turns[i].why);
+    return 0;
+}
+
+/* ---- the command line ---- */
+
+static bool take_only(const char *text)
+{
+    options.plan.only = true;
+    options.plan.fault = only;
+    if (strcmp(text, "none") == 0) return true;
+    while (*text && options.plan.fault_count < SIM_HAPPENED_MAX) {
+        struct sim_happened *h = &only[options.plan.fault_count++];
+        size_t length = strcspn(text, ":");
+        int used = 0;
+        h->kind = sim_fault_named(text, length);
+        if (h->kind == SIM_FAULT_KINDS || sscanf(text + length, ":%" SCNu64 "%n", &h->number, &used) != 1) return false;
+        text += length + (size_t)used;
+        if (*text == ',') text++;
+    }
+    return *text == '\0';
 }
 
 static bool take_turn(const char *name)
@@ -83,27 +247,64 @@ static bool take_turn(const char *name)
     return false;
 }
 
+static bool take_scenario(const char *name)
+{
+    for (int i = 0; i < SIM_SCENARIOS; i++)
+        if (strcmp(sim_scenarios[i].name, name) == 0) options.scenario = &sim_scenarios[i];
+    return options.scenario != NULL;
+}
+
+static bool take_flag(const char *flag)
+{
+    const struct {
+        const char *name;
+        bool *taken;
+    } flags[] = {{"--trace", &options.trace},
+                 {"--turns", &options.turns},
+                 {"--scenarios", &options.scenarios},
+                 {"--list", &options.list}};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (strcmp(flag, flags[i].name) != 0) continue;
+        *flags[i].taken = true;
+        return true;
+    }
+    return false;
+}
+
+static bool take_value(const char *name, const char *value)
+{
+    int end = 0;
+    if (strcmp(name, "--world") == 0) {
+        options.world = value;
+        return world_named(value) != NULL;
+    }
+    if (strcmp(name, "--scenario") == 0) return take_scenario(value);
+    if (strcmp(name, "--turn") == 0) return take_turn(value);
+    if (strcmp(name, "--only") == 0) return take_only(value);
+    if (strcmp(name, "--seeds") == 0)
+        return sscanf(value, "%" SCNu64 "..%" SCNu64 "%n", &options.first, &options.last, &end) == 2 && !value[end] &&
+               options.first > 0 && options.last >= options.first;
+    if (strcmp(name, "--steps") == 0)
+        return sscanf(value, "%" SCNu64 "%n", &options.plan.steps, &end) == 1 && !value[end];
+    if (strcmp(name, "--minutes") == 0)
+        return sscanf(value, "%lu%n", &options.minutes, &end) == 1 && !value[end] && options.minutes > 0;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t first = 1, last = 1000;
-    bool trace = false, good = true;
     for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--turns") == 0) return try_turns();
-        if (strcmp(argv[i], "--trace") == 0)
-            trace = true;
-        else if (strcmp(argv[i], "--seeds") == 0 && sscanf(value, "%" SCNu64 "..%" SCNu64, &first, &last) == 2)
+        if (take_flag(argv[i])) continue;
+        if (i + 1 < argc && take_value(argv[i], argv[i + 1])) {
             i++;
-        else if (strcmp(argv[i], "--turn") == 0 && take_turn(value))
-            i++;
-        else
-            good = false;
-    }
-    if (!good || first == 0) {
-        fprintf(stderr, "usage: sim [--seeds A..B] [--turn NAME] [--turns] [--trace]\n");
+            continue;
+        }
+        fputs(usage, stderr);
         return 2;
     }
-    const char *fewer = getenv("SANDGLASS_SIM_SEEDS"); /* under sanitizers */
-    if (fewer && strtoull(fewer, NULL, 10) < last - first) last = first + strtoull(fewer, NULL, 10);
-    return run_and_tell(first, last, trace);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (options.list) return list();
+    if (options.turns) return try_turns();
+    if (options.scenarios) return run_scenarios();
+    return options.scenario ? run_scenario(options.scenario) : run_seeds();
 }

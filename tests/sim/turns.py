@@ -4,8 +4,8 @@
 usage: turns.py ROOT OUT TURNS...   writes OUT/<file with _ for /> for each file named, and OUT/tests/sim/turns.h
        turns.py --files TURNS...    prints the files named
 
-A list holds blocks of `turn NAME FILE` (statements) or `expr NAME FILE` (an expression), `why TEXT`, lines `-old` and lines
-`+new`. The old text must occur exactly once; it becomes a choice between new and old by sim_turn. Where [[...]] stands in the old
+A list is called after the world whose schedules show its wrong turns. It holds blocks of `turn NAME FILE` (statements) or
+`expr NAME FILE` (an expression), `why TEXT`, lines `-old` and lines `+new`. The old text must occur exactly once; it becomes a choice between new and old by sim_turn. Where [[...]] stands in the old
 text only that part is replaced: the rest says which one is meant.
 """
 import os
@@ -15,11 +15,12 @@ import sys
 def read_turns(paths):
     turns = []
     for path in paths:
+        world = os.path.basename(path).removesuffix(".turns")
         for line in open(path, encoding="utf-8"):
             line = line.rstrip("\n")
             if line.startswith(("turn ", "expr ")):
                 kind, name, file = line.split()
-                turns.append(dict(kind=kind, name=name, file=file, why="", old=[], new=[]))
+                turns.append(dict(world=world, kind=kind, name=name, file=file, why="", old=[], new=[]))
             elif line.startswith("why "):
                 turns[-1]["why"] = line[4:].strip()
             elif line[:1] in ("-", "+"):
@@ -60,9 +61,9 @@ def write_header(out, turns):
     with open(os.path.join(out, "tests/sim/turns.h"), "w", encoding="utf-8") as header:
         header.write("#ifndef SIM_TURNS_H\n#define SIM_TURNS_H\nextern int sim_turn;\nenum {\n    TURN_NONE,\n")
         header.writelines("    TURN_%s,\n" % t["name"].upper() for t in turns)
-        header.write("    SIM_TURNS\n};\n__attribute__((unused)) static const struct {\n    const char *name, *why;\n} sim_turns[] = {\n")
-        header.write('    {"none", ""},\n')
-        header.writelines('    {"%s", "%s"},\n' % (t["name"], t["why"]) for t in turns)
+        header.write("    SIM_TURNS\n};\n__attribute__((unused)) static const struct {\n    const char *world, *name, *why;\n} sim_turns[] = {\n")
+        header.write('    {"", "none", ""},\n')
+        header.writelines('    {"%s", "%s", "%s"},\n' % (t["world"], t["name"], t["why"]) for t in turns)
         header.write("};\n#endif\n")
 
 

@@ -1,4 +1,5 @@
-/* The worlds: each runs one schedule from s->seed with real cores in it. False: something that must hold did not. */
+/* The worlds: each runs one schedule from s->seed with real cores in it. Their wrong turns are in turns/<name>.turns.
+ */
 #ifndef SIM_WORLDS_H
 #define SIM_WORLDS_H
 
@@ -6,5 +7,15 @@
 
 /* Totals -> book, plan, ledger -> Stripe (billing_world.h). */
 bool billing_schedule(struct sim *s);
+
+/* False from schedule: something that must hold did not. */
+static const struct sim_world {
+    const char *name;
+    bool (*schedule)(struct sim *s);
+} sim_worlds[] = {
+    {"billing", billing_schedule},
+};
+
+enum { SIM_WORLDS = sizeof sim_worlds / sizeof *sim_worlds };
 
 #endif

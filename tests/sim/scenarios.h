@@ -1,0 +1,39 @@
+/* The bad days that have a name: those of design.md and of what is known of Kafka, Redis and Stripe. A scenario is a
+ * world in which just these faults happen, and often. */
+#ifndef SIM_SCENARIOS_H
+#define SIM_SCENARIOS_H
+
+#include "tests/sim/sim.h"
+
+enum { SCENARIO_FAULTS_MAX = 6, SCENARIO_SOME = 20, SCENARIO_OFTEN = 100, SCENARIO_MOSTLY = 500 }; /* per mille */
+
+static const struct sim_scenario {
+    const char *name, *world, *text;
+    struct {
+        enum sim_fault kind;
+        uint32_t rate; /* per mille; 0: ends the list */
+    } fault[SCENARIO_FAULTS_MAX];
+} sim_scenarios[] = {
+    {"answer_lost_after_the_effect",
+     "billing",
+     "Stripe has taken the event, and the exporter never learns of it",
+     {{SIM_ANSWER_LOST, SCENARIO_MOSTLY}}},
+    {"stripe_fails_after_it_committed",
+     "billing",
+     "a 500 says nothing about what was done",
+     {{SIM_STRIPE_500_AFTER, SCENARIO_OFTEN}, {SIM_STRIPE_500_BEFORE, SCENARIO_OFTEN}}},
+    {"zombie_exporters",
+     "billing",
+     "exporters stopped for longer than a day go on with what they had begun",
+     {{SIM_EXPORTER_ADDED, SCENARIO_OFTEN}, {SIM_EXPORTER_STOPPED, SCENARIO_OFTEN}}},
+    {"commit_in_doubt",
+     "billing",
+     "the fate of a commit is decided by whoever comes next",
+     {{SIM_COMMIT_LOST, SCENARIO_OFTEN}, {SIM_EXPORTER_KILLED, SCENARIO_OFTEN}}},
+    {"view_rolled_back", "billing", "totals are of an earlier time, or torn", {{SIM_VIEW_STALE, SCENARIO_MOSTLY}}},
+    {"meter_deactivated", "billing", "a meter is off for hours", {{SIM_METER_OFF, SCENARIO_OFTEN}}},
+};
+
+enum { SIM_SCENARIOS = sizeof sim_scenarios / sizeof *sim_scenarios };
+
+#endif
