@@ -14,7 +14,8 @@ enum {
     FAULT_ALLOWANCE_MS = 5 * SECOND_MS, /* a blip is no fault; red within 10 s */
     CONTROL_CHECK_MS = 3 * SECOND_MS,
     CONTROL_CHECK_TIMEOUT_MS = 1 * SECOND_MS,
-    PROBE_MS = 3 * SECOND_MS, /* with the allowance: red within 10 s also when there is nothing to push */
+    CLOCK_ASK_MS = 60 * SECOND_MS, /* Stripe's reads are rationed */
+    PROBE_MS = 3 * SECOND_MS,      /* with the allowance: red within 10 s also when there is nothing to push */
     BUSY_WAIT_MS = 50,
     IDLE_WAIT_MS = 200,
     FAREWELL_MS = 3 * SECOND_MS, /* for answers under way when asked to stop */
@@ -184,16 +185,44 @@ static void follow_control(struct exporter *x, struct boot_ms now)
     x->facts_known |= lag == 0;
 }
 
-/* CONFIG: the meters are not what we can write to. */
+bool exporter_now(struct exporter *x, struct wall_ms *now)
+{
+    static const char *const faults[] = {[CLOCK_TRUST_UNKNOWN] = "Stripe has not told its time: nothing is sent",
+                                         [CLOCK_TRUST_DIFFERS] =
+                                             "our clock and Stripe's differ by more than 300 s: nothing is sent"};
+    int64_t skew_ms;
+    *now = clock_wall();
+    enum clock_trust_verdict v = clock_trust_judge(&x->trust, *now, clock_boot(), &skew_ms);
+    if (v == CLOCK_TRUST_BELIEVED)
+        health_clear(&x->health, EXPORTER_CLOCK);
+    else if (x->meters_known)
+        health_set_fault(&x->health, EXPORTER_CLOCK, faults[v]);
+    if (v == CLOCK_TRUST_DIFFERS && x->clock != v) log_event(LOG_ERROR, "clock_skew", "skew_ms=%" PRId64, skew_ms);
+    x->clock = v;
+    return v == CLOCK_TRUST_BELIEVED;
+}
+
+static bool in_flight(const struct exporter *x)
+{
+    return stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency;
+}
+
+/* The list of meters also tells Stripe's time, and is asked for again while our clock is not believed: the Date that
+ * contradicts it may have been the wrong one. CONFIG: the meters are not what we can write to. */
 static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct sg_fault *f)
 {
-    if (x->meters_known || now.v < x->meters_at.v) return SG_OK;
+    struct clock_trust_date date;
+    struct wall_ms ignored;
+    bool wanted = !exporter_now(x, &ignored) || !x->meters_known;
+    if (!wanted || now.v < x->meters_at.v || in_flight(x)) return SG_OK;
     for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
-    enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, f);
+    enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
     if (e == SG_OK) {
         backoff_reset(&x->pause_backoff);
         health_clear(&x->health, EXPORTER_STRIPE);
+        clock_trust_hear(&x->trust, &date);
         x->meters_known = true;
+        x->meters_at.v = now.v + CLOCK_ASK_MS;
         for (size_t i = 0; i < x->meter_count; i++) {
             char name[FIELD_NAME_BYTES_MAX];
             (void)field_name(x->meter[i].meter.field, name);
@@ -263,14 +292,16 @@ static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open 
 
 static void send_of_shard(struct exporter *x, struct shard *s)
 {
+    struct boot_ms now = loop_now(&x->loop); /* deadlines count from before the reading of the other clock */
     struct book_open *next;
+    struct wall_ms wall;
+    if (!s->book.open_first || !exporter_now(x, &wall)) return;
     for (struct book_open *o = s->book.open_first; o && stripe_client_free(x->stripe) > 0; o = next) {
         next = o->next;
         if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
-        struct boot_ms now = loop_now(&x->loop);
-        enum plan_attempt p = plan_attempt(o, clock_wall(), now);
+        enum plan_attempt p = plan_attempt(o, wall, now);
         struct ledger_record note;
-        if (p == PLAN_TOO_OLD && plan_hold(&s->book, o, clock_wall(), &note)) add_result(s, &note);
+        if (p == PLAN_TOO_OLD && plan_hold(&s->book, o, wall, &note)) add_result(s, &note);
         if (p == PLAN_SEND && !begin_attempt(x, s, o, now)) return;
     }
 }
@@ -310,14 +341,7 @@ static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struc
         x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
     else if (!bad)
         backoff_reset(&x->pause_backoff);
-    if (!r->dated) return;
-    if (r->skew_ms > PLAN_SKEW_MS_MAX || r->skew_ms < -(int64_t)PLAN_SKEW_MS_MAX) {
-        log_event(LOG_ERROR, "clock_skew", "skew_ms=%" PRId64, r->skew_ms);
-        health_set_fault(&x->health, EXPORTER_CLOCK, "our clock and Stripe's differ by more than 300 s");
-        x->paused_until.v = now.v + 60 * SECOND_MS;
-    } else {
-        health_clear(&x->health, EXPORTER_CLOCK);
-    }
+    clock_trust_hear(&x->trust, &r->date);
 }
 
 static void settle_revision(struct exporter *x, struct shard *s, struct book_open *o, const struct stripe_reply *r,
@@ -413,11 +437,6 @@ static void show(struct exporter *x)
     bool known = x->meters_known && x->facts_known && closed == 0;
     if (known && !health_ready(&x->health)) service_ready();
     if (known) health_set_ready(&x->health, true);
-}
-
-static bool in_flight(const struct exporter *x)
-{
-    return stripe_client_free(x->stripe) < (size_t)x->config->stripe_concurrency;
 }
 
 static uint32_t wait_ms(const struct exporter *x)

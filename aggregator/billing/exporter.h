@@ -6,7 +6,8 @@
  * for. FAILURES              Kafka: any doubt about a commit closes the shard's log and book, and the shard is opened
  * anew, which is start-up. Fenced: likewise, after a wait that doubles each time (two exporters must not fence each
  * other in a circle). Redis: the cycle is tried again; billing cells that could not be written are rewritten from the
- * ledger. Stripe: attempts wait and repeat; 401 and 403 pause all. INVARIANTS            a request is begun only for a
+ * ledger. Stripe: attempts wait and repeat; 401 and 403 pause all. Clock: while it is not
+ * believed (clock_trust.h) nothing is planned, sent or held. INVARIANTS            a request is begun only for a
  * revision whose intent this process read from the ledger or committed itself; a revision is closed only by a committed
  * outcome; answers to attempts of an earlier incarnation of a shard's book are dropped (its copies are harmless). One
  * thread, beside librdkafka's and the operations listener's. */
@@ -124,7 +125,9 @@ struct exporter {
     struct meter_slot meter[METERS_MAX];
     size_t meter_count;
     bool meters_known;
-    struct boot_ms meters_at; /* ask again then */
+    struct boot_ms meters_at; /* do not ask before */
+    struct clock_trust trust;
+    enum clock_trust_verdict clock; /* the last one */
     struct txlog_reader *control;
     struct control_view facts;
     bool facts_known;
@@ -153,6 +156,9 @@ SG_MUST_USE enum sg_error exporter_init(struct exporter *x, const struct exporte
 SG_MUST_USE enum sg_error exporter_run(struct exporter *x, struct sg_fault *f);
 /* Frees. */
 void exporter_destroy(struct exporter *x);
+
+/* The wall clock's time. False: it is not believed, and whatever needs it must wait; health says so. */
+SG_MUST_USE bool exporter_now(struct exporter *x, struct wall_ms *now);
 
 /* ---- shard.c ---- */
 

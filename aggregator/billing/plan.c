@@ -84,10 +84,11 @@ enum plan_verdict plan_revision(const struct book *b, const struct plan_question
 
 enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, struct boot_ms boot)
 {
+    enum { FUTURE_MS_MAX = 2 * CLOCK_TRUST_SKEW_MS_MAX }; /* one clock believed too fast, another too slow */
     int64_t age_ms = wall.v - o->at.v;
     if (o->in_flight) return PLAN_LATER;
+    if (o->noted[LEDGER_HELD_AGE] || age_ms < -(int64_t)FUTURE_MS_MAX) return PLAN_TOO_OLD;
     if (age_ms >= PLAN_COPY_MS) return PLAN_TOO_OLD;
-    if (age_ms < -(int64_t)PLAN_SKEW_MS_MAX) return PLAN_LATER; /* the clock was set back: its age cannot be told */
     return boot.v >= o->not_before.v ? PLAN_SEND : PLAN_LATER;
 }
 

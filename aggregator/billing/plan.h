@@ -7,20 +7,21 @@
  * SAME BYTES     a revision's identifier and body are made once, with its intent, and read from the ledger ever after.
  *                The identifier holds no value: a total computed anew can never become a second identity.
  * YOUNG          a copy is begun within PLAN_COPY_MS of the intent's time, when every copy that Stripe may have
- * received is still known to it by its identifier (it remembers for at least 24 hours). Older: held. The time never
- * starts anew. DEADLINE       an attempt's request is written within PLAN_ATTEMPT_MS of the decision, by the boot-time
- * clock, or not at all. */
+ * received is still known to it by its identifier (it remembers for at least 24 hours). Older: held, for good. The time
+ * never starts anew. All of it holds for a wall clock that is believed (clock_trust.h): callers ask for nothing here
+ * while theirs is not. DEADLINE       an attempt's request is written within PLAN_ATTEMPT_MS of the decision, by the
+ * boot-time clock, or not at all. */
 #ifndef BILLING_PLAN_H
 #define BILLING_PLAN_H
 
 #include "aggregator/billing/answer.h"
 #include "aggregator/billing/book.h"
+#include "aggregator/billing/clock_trust.h"
 
 enum {
     PLAN_COPY_MS = 20 * HOUR_MS,
     PLAN_ATTEMPT_MS = 60 * SECOND_MS,
-    PLAN_SKEW_MS_MAX = 300 * SECOND_MS, /* between our clock and Stripe's, or an intent from the future */
-    PLAN_KEY_BYTES = 41,                /* names of payload keys, with their NUL */
+    PLAN_KEY_BYTES = 41, /* names of payload keys, with their NUL */
     PLAN_BACKOFF_MS_MIN = 500,
     PLAN_BACKOFF_MS_MAX = 60 * SECOND_MS,
     PLAN_RETRY_AFTER_MS_MAX = 120 * SECOND_MS,
@@ -57,7 +58,8 @@ enum plan_verdict {
 enum plan_verdict plan_revision(const struct book *b, const struct plan_question *q, struct ledger_record *out);
 
 enum plan_attempt { PLAN_SEND, PLAN_LATER, PLAN_TOO_OLD };
-/* May a copy of o be begun now? The caller looks after one request in flight per (customer, meter). */
+/* May a copy of o be begun now? TOO_OLD also when its age cannot be told: its intent is from the future. The caller
+ * looks after one request in flight per (customer, meter). */
 enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, struct boot_ms boot);
 /* The request may be written on its open connection: the decision to send it is not too long ago. */
 bool plan_may_write(struct boot_ms deadline, struct boot_ms boot);

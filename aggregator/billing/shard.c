@@ -267,8 +267,8 @@ static bool covers(const struct view_hour *h, const struct group *g)
 }
 
 /* Asks for every meter of an hour; adds what is to be committed to records. True: all of it is accounted for. */
-static bool plan_hour(struct exporter *x, struct shard *s, const struct view_hour *h, const char *positions,
-                      size_t *records)
+static bool plan_hour(struct exporter *x, struct shard *s, const struct view_hour *h, struct wall_ms now,
+                      const char *positions, size_t *records)
 {
     const struct control_account *account = control_view_account(&x->facts, h->team);
     bool settled = true, pending = false, held = false;
@@ -280,7 +280,7 @@ static bool plan_hour(struct exporter *x, struct shard *s, const struct view_hou
                                   .hour = h->hour,
                                   .total = sums_get(&h->total, x->meter[m].meter.field),
                                   .positions = positions,
-                                  .now = clock_wall()};
+                                  .now = now};
         enum plan_verdict v = plan_revision(&s->book, &q, &x->record[*records]);
         settled &= v == PLAN_SETTLED;
         pending |= v == PLAN_PENDING;
@@ -305,6 +305,11 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
     struct view_head head;
     size_t records = 0;
     bool done[VIEW_HOURS_MAX] = {false};
+    struct wall_ms now;
+    if (!exporter_now(x, &now)) {
+        s->round.waiting += count;
+        return SG_OK;
+    }
     for (size_t i = 0; i < count; i++) {
         memset(&x->hours[i], 0, sizeof x->hours[i]);
         x->hours[i].team = groups[i].first->team.s;
@@ -315,7 +320,7 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
         const struct view_hour *h = &x->hours[i];
         if (!head.ready || !is_closed(x, &head, h->hour)) continue;
         positions_text(h, positions[i], sizeof positions[i]);
-        done[i] = plan_hour(x, s, h, positions[i], &records) && covers(h, &groups[i]);
+        done[i] = plan_hour(x, s, h, now, positions[i], &records) && covers(h, &groups[i]);
     }
     for (size_t i = 0; i < count; i++) sums_destroy(&x->hours[i].total);
     if (e == SG_OK) e = shard_commit(x, s, x->record, records, f);

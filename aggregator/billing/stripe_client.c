@@ -17,7 +17,7 @@ struct call {
     struct curl_slist *headers;
     bool busy;
     bool passed; /* the last check before writing was passed: bytes may have left from here on */
-    struct boot_ms deadline;
+    struct boot_ms begun, deadline;
     const char *identifier;
     void *arg;
     size_t length;
@@ -191,6 +191,8 @@ static bool prepare(struct call *c, const char *path_and_query)
 
 static bool begin(struct call *c)
 {
+    const struct clock *clock = c->client->config.clock;
+    c->begun = clock->boot(clock->arg);
     if (curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers) != 0) return false;
     if (curl_multi_add_handle(c->client->multi, c->easy) != 0) return false;
     c->busy = true;
@@ -228,14 +230,12 @@ static uint64_t retry_after_ms(const struct call *c)
     return strtoull(s, NULL, 10) * SECOND_MS;
 }
 
-static void take_date(const struct call *c, struct stripe_reply *r)
+static struct clock_trust_date date_of(const struct call *c)
 {
-    const struct clock *clock = c->client->config.clock;
     const char *s = header_of(c, "date");
     time_t date = s[0] ? curl_getdate(s, NULL) : -1;
-    if (date < 0) return;
-    r->dated = true;
-    r->skew_ms = clock->wall(clock->arg).v / SECOND_MS * SECOND_MS - (int64_t)date * SECOND_MS;
+    if (date < 0 || date > WALL_MS_MAX / SECOND_MS) return (struct clock_trust_date){.told = false};
+    return (struct clock_trust_date){true, {(int64_t)date * SECOND_MS}, c->begun};
 }
 
 static void make_reply(struct call *c, CURLcode code, struct stripe_reply *r)
@@ -248,7 +248,7 @@ static void make_reply(struct call *c, CURLcode code, struct stripe_reply *r)
     if (code == CURLE_OK) {
         r->status = (uint32_t)status;
         r->retry_after_ms = retry_after_ms(c);
-        take_date(c, r);
+        r->date = date_of(c);
         id = header_of(c, "request-id");
         if (strlen(id) < sizeof r->request_id && id_valid(id, strlen(id))) memcpy(r->request_id, id, strlen(id) + 1);
     }
@@ -312,7 +312,7 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
         return sg_fail(f, SG_ERR_NOMEM, "no memory");
     while (curl_multi_perform(c->multi, &running) == 0 && !(ended = next_ended(c, &code)))
         curl_multi_poll(c->multi, NULL, 0, 1000, NULL);
-    assert(ended == call); /* nothing else is in flight: meters are asked for before the first attempt */
+    assert(ended == call); /* nothing else is in flight */
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
     if (code != CURLE_OK) return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe: %s", curl_easy_strerror(code));
     if (status == 401 || status == 403)
@@ -322,14 +322,17 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
     return SG_OK;
 }
 
-enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *slots, size_t count, struct sg_fault *f)
+enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *slots, size_t count,
+                                   struct clock_trust_date *date, struct sg_fault *f)
 {
     enum { PAGES_MAX = 1000 };
     char cursor[METERS_CURSOR_BYTES] = "";
     assert(c->busy == 0);
+    *date = (struct clock_trust_date){.told = false};
     for (size_t pages = 0; pages == 0 || (cursor[0] && pages < PAGES_MAX); pages++) {
         struct call *page = NULL;
         enum sg_error e = get_page(c, cursor, &page, f);
+        if (e == SG_OK) *date = date_of(page);
         if (e == SG_OK) e = meters_take_page(slots, count, page->body, page->length, cursor, f);
         if (e != SG_OK) return e;
     }

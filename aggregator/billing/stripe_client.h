@@ -50,8 +50,7 @@ struct stripe_reply {
     uint32_t status;
     char request_id[LEDGER_REQUEST_ID_BYTES];
     uint64_t retry_after_ms; /* 0: not asked for */
-    bool dated;              /* the answer carried a date */
-    int64_t skew_ms;         /* our clock less Stripe's, to the second */
+    struct clock_trust_date date;
 };
 typedef void stripe_answered(void *arg, const struct stripe_reply *reply);
 
@@ -69,10 +68,10 @@ size_t stripe_client_free(const struct stripe_client *c);
 SG_MUST_USE enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_post *post);
 /* Waits up to wait_ms for the network or for extra_fd (-1: none) to be readable, then calls each for every answer. */
 void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd, stripe_answered *each, void *arg);
-/* Asks for the meters until all are found or the list ends; blocks up to STRIPE_TOTAL_MS a page. UNREACHABLE, DENIED,
- * MALFORMED; CONFIG: a meter is missing or cannot be used. */
+/* Asks for the meters until all are found or the list ends; blocks up to STRIPE_TOTAL_MS a page. Nothing is in flight.
+ * UNREACHABLE, DENIED, MALFORMED; CONFIG: a meter is missing or cannot be used. *date: the last page's. */
 SG_MUST_USE enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *slots, size_t count,
-                                               struct sg_fault *f);
+                                               struct clock_trust_date *date, struct sg_fault *f);
 /* Opens a connection (TLS included) and closes it: no request, so nothing that Stripe rations. Blocks up to
  * STRIPE_PROBE_MS. False: Stripe cannot be reached now. */
 bool stripe_client_probe(struct stripe_client *c);

@@ -74,6 +74,14 @@ static void change_customer(struct billing_world *w)
     w->customer[team] = sim_draw(w->sim, 4) ? team : TEAMS + team;
 }
 
+/* Mostly by less than is noticed, now and then by days. */
+static int64_t a_step(struct sim *s)
+{
+    static const int64_t most[] = {CLOCK_TRUST_SKEW_MS_MAX, 90 * MINUTE_MS, CLOCK_STEP_MS};
+    int64_t m = most[sim_draw(s, sizeof most / sizeof *most)];
+    return (int64_t)sim_draw(s, 2 * (uint64_t)m) - m;
+}
+
 static void misfortune(struct billing_world *w, struct billing_exporter *x)
 {
     struct sim *s = w->sim;
@@ -82,7 +90,7 @@ static void misfortune(struct billing_world *w, struct billing_exporter *x)
     if (x->alive && billing_fault(w, SIM_EXPORTER_STOPPED)) x->wake = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
     if (x->alive && billing_fault(w, SIM_EXPORTER_KILLED)) billing_stop(x);
     if (billing_fault(w, SIM_METER_OFF)) w->meter_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
-    if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->skew = (int64_t)sim_draw(s, 2 * CLOCK_STEP_MS) - CLOCK_STEP_MS;
+    if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->skew = a_step(s);
 }
 
 static void act(struct billing_world *w)
@@ -108,7 +116,7 @@ static void settle_down(struct billing_world *w)
     w->meter_off_until = 0;
     for (int i = 0; i < TEAMS; i++)
         if (w->customer[i] < 0) w->customer[i] = i;
-    for (size_t i = 0; i < EXPORTERS; i++) w->x[i].wake = 0;
+    for (size_t i = 0; i < EXPORTERS; i++) w->x[i].wake = w->x[i].skew = 0;
     for (int i = 0; i < QUIET_STEPS && !s->failed; i++) {
         s->now += (int64_t)sim_draw(s, MINUTE_MS / 2);
         billing_deliver(w);
@@ -132,7 +140,7 @@ static void check_key(struct billing_world *w, const struct book *b, int i)
     s->checks++;
     if (o && billed != accounted && billed != o->total.v) sim_fail(s, "neither old nor new, key %d", i);
     if (o && w->quiet_from - o->at.v < PLAN_COPY_MS / 2) sim_fail(s, "open though Stripe answers, key %d", i);
-    if (o && s->now - o->at.v > PLAN_COPY_MS + 2 * CLOCK_STEP_MS && !o->noted[LEDGER_HELD_AGE])
+    if (o && s->now - o->at.v > PLAN_COPY_MS + 2 * CLOCK_TRUST_SKEW_MS_MAX && !o->noted[LEDGER_HELD_AGE])
         sim_fail(s, "held, and nobody was told, key %d", i);
     if (!o && billed != accounted) sim_fail(s, "the ledger says otherwise than Stripe, key %d", i);
     bool told = e && e->noted_digits == e->revision + 1;

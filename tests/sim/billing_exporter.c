@@ -34,6 +34,14 @@ static void reopen(struct billing_world *w, struct billing_exporter *x, enum sg_
     x->wake = w->sim->now + (int64_t)sim_draw(w->sim, 10 * MINUTE_MS);
 }
 
+/* False: nothing that needs the time may be done now. */
+static bool know_time(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now)
+{
+    int64_t skew_ms;
+    *now = wall(w, x);
+    return clock_trust_judge(&x->trust, *now, boot(w), &skew_ms) == CLOCK_TRUST_BELIEVED;
+}
+
 /* Each total as it was at some time: stale, torn, rolled back. */
 static void take_snapshot(struct billing_world *w, struct billing_exporter *x)
 {
@@ -82,13 +90,15 @@ static void plan_one(struct billing_world *w, struct billing_exporter *x, int i)
     struct billing_key k = billing_key_at(i);
     int customer = x->customer[k.team];
     struct ledger_record r;
+    struct wall_ms now;
+    if (!know_time(w, x, &now)) return;
     struct plan_question q = {.account = "main",
                               .meter = &billing_meters[k.meter],
                               .team = billing_teams[k.team],
                               .customer = customer < 0 ? NULL : billing_customers[customer],
                               .hour = billing_hour(w, k),
                               .total = {x->snapshot[i]},
-                              .now = wall(w, x)};
+                              .now = now};
     if (plan_revision(&x->book, &q, &r) != PLAN_RECORD) return;
     if (r.kind == LEDGER_INTENT) check_name(w, i, &r);
     (void)commit(w, x, &r);
@@ -110,11 +120,13 @@ static struct billing_key key_of(const struct billing_world *w, const struct bil
 
 static void begin_one(struct billing_world *w, struct billing_exporter *x)
 {
+    struct wall_ms now;
+    if (!know_time(w, x, &now)) return;
     for (struct book_open *o = x->book.open_first, *next; o; o = next) {
         next = o->next;
         struct ledger_record note;
-        enum plan_attempt p = plan_attempt(o, wall(w, x), boot(w));
-        if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, wall(w, x), &note)) {
+        enum plan_attempt p = plan_attempt(o, now, boot(w));
+        if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, now, &note)) {
             if (!commit(w, x, &note)) return;
         }
         if (p != PLAN_SEND || (!w->sim->quiet && sim_draw(w->sim, 3) == 0)) continue;
@@ -136,7 +148,8 @@ static struct book_open *open_of(const struct billing_world *w, const struct bil
                           billing_hour(w, x->key), x->revision);
 }
 
-static void settle(struct billing_world *w, struct billing_exporter *x, const struct answer_input *in)
+static void settle(struct billing_world *w, struct billing_exporter *x, const struct answer_input *in,
+                   const struct clock_trust_date *date)
 {
     struct book_open *o = open_of(w, x);
     struct ledger_record r;
@@ -146,6 +159,7 @@ static void settle(struct billing_world *w, struct billing_exporter *x, const st
                                .wall = wall(w, x),
                                .boot = boot(w)};
     reply.answer = answer_classify(in, &reply.reason);
+    clock_trust_hear(&x->trust, date);
     x->phase = BILLING_IDLE;
     if (o && plan_settle(&x->book, o, &reply, &r)) (void)commit(w, x, &r);
 }
@@ -156,11 +170,11 @@ static void write_one(struct billing_world *w, struct billing_exporter *x)
     const struct book_open *o = open_of(w, x);
     struct billing_request *q = &w->request[w->requests];
     if (!o || w->requests == REQUESTS || !plan_may_write(x->deadline, boot(w))) {
-        settle(w, x, &(struct answer_input){.untouched = true, .identifier = ""});
+        settle(w, x, &(struct answer_input){.untouched = true, .identifier = ""}, &(struct clock_trust_date){0});
         return;
     }
     uint64_t delay = w->sim->quiet ? 0 : sim_draw(w->sim, PLAN_ATTEMPT_MS + SLACK_MS);
-    *q = (struct billing_request){.at = w->sim->now + (int64_t)delay, .key = x->key};
+    *q = (struct billing_request){.at = w->sim->now + (int64_t)delay, .written = boot(w), .key = x->key};
     memcpy(q->identifier, o->identifier, sizeof q->identifier);
     memcpy(q->body, o->body, sizeof q->body);
     x->request = w->requests++;
@@ -176,12 +190,27 @@ static void hear_one(struct billing_world *w, struct billing_exporter *x)
                               .body = q->answer,
                               .body_length = strlen(q->answer),
                               .identifier = q->identifier};
-    settle(w, x, &in);
+    struct clock_trust_date date = {in.complete, {q->at / SECOND_MS * SECOND_MS}, q->written};
+    settle(w, x, &in, &date);
+}
+
+/* Asks for the meters, whose answer tells Stripe's time. */
+static void ask_time(struct billing_world *w, struct billing_exporter *x)
+{
+    int64_t *at = &x->answer_at;
+    if (!*at) {
+        *at = w->sim->now + (int64_t)sim_draw(w->sim, MINUTE_MS / 2);
+        x->asking = (struct clock_trust_date){true, {*at / SECOND_MS * SECOND_MS}, boot(w)};
+    } else if (*at <= w->sim->now) {
+        if (!billing_fault(w, SIM_ANSWER_LOST)) clock_trust_hear(&x->trust, &x->asking);
+        *at = 0;
+    }
 }
 
 void billing_step(struct billing_world *w, struct billing_exporter *x)
 {
     struct sim *s = w->sim;
+    struct wall_ms ignored;
     if (!x->started) {
         billing_fence(w, x);
         x->started = true;
@@ -193,6 +222,8 @@ void billing_step(struct billing_world *w, struct billing_exporter *x)
         write_one(w, x);
     } else if (x->phase == BILLING_WAITING && sim_draw(s, 2)) {
         hear_one(w, x);
+    } else if (x->phase == BILLING_IDLE && (x->answer_at || !know_time(w, x, &ignored)) && sim_draw(s, 2)) {
+        ask_time(w, x);
     } else if (sim_draw(s, 3) == 0) {
         take_snapshot(w, x);
     } else if (x->phase == BILLING_IDLE && sim_draw(s, 2)) {

@@ -15,7 +15,7 @@
 enum { TEAMS = 2, HOURS = 2, METERS = 3, KEYS = TEAMS * HOURS * METERS, HISTORY = 64, CUSTOMERS = 2 * TEAMS };
 enum { RECORDS = 4096, REQUESTS = 4096, EXPORTERS = 6, RECORD_BYTES = 4096 };
 enum { SLACK_MS = 2 * MINUTE_MS, STRIPE_REMEMBERS_MS = DAY_MS };
-enum { CLOCK_STEP_MS = 90 * MINUTE_MS };
+enum { CLOCK_STEP_MS = 5 * DAY_MS };
 #define BILLING_START INT64_C(1763884800000)
 
 struct billing_key {
@@ -26,6 +26,7 @@ struct billing_key {
 struct billing_request {
     bool taken, answered;
     int64_t at; /* when it reaches Stripe */
+    struct boot_ms written;
     struct billing_key key;
     char identifier[LEDGER_IDENTIFIER_BYTES], body[LEDGER_BODY_BYTES];
     uint32_t status; /* 0: no answer */
@@ -46,6 +47,9 @@ struct billing_exporter {
     int64_t wake, skew; /* of its wall clock */
     unsigned epoch;
     struct book book;
+    struct clock_trust trust;
+    struct clock_trust_date asking; /* what Stripe will have told of its time at answer_at; 0: not asked */
+    int64_t answer_at;
     uint64_t snapshot[KEYS];
     int customer[TEAMS]; /* as control says; -1: none yet */
     enum billing_phase phase;

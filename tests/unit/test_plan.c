@@ -186,12 +186,24 @@ Test(plan, copies_are_begun_for_20_hours_from_the_intent_and_never_anew)
     cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
     o->attempts = 7;
     cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
-    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - PLAN_SKEW_MS_MAX - 1}, boot), PLAN_LATER);
     o->not_before.v = 1001;
     cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
     o->not_before.v = 0;
     o->in_flight = true;
     cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
+    book_destroy(&b);
+}
+
+Test(plan, an_intent_from_the_future_has_no_age_and_what_was_held_stays_held)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &set_meter, 100), note;
+    struct book_open *o = b.open_first;
+    struct boot_ms boot = {1000};
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - 2 * CLOCK_TRUST_SKEW_MS_MAX}, boot), PLAN_SEND);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - 2 * CLOCK_TRUST_SKEW_MS_MAX - 1}, boot), PLAN_TOO_OLD);
+    cr_assert(plan_hold(&b, o, r.at, &note));
+    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_TOO_OLD);
     book_destroy(&b);
 }
 

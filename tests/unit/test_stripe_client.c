@@ -130,7 +130,7 @@ Test(stripe_client, an_event_is_sent_as_stripe_wants_it)
     struct stripe_reply r = post(&s, 1000);
     cr_assert_eq(r.answer, ANSWER_ACCEPTED);
     cr_assert_str_eq(r.request_id, "req_1");
-    cr_assert(r.dated && r.skew_ms == 7000 && r.status == 200);
+    cr_assert(r.date.told && r.date.date.v == INT64_C(784111777000) && r.date.asked.v == 1000 && r.status == 200);
     static const char *const parts[] = {"POST /v1/billing/meter_events HTTP/1.1\r\n",
                                         "\r\nAuthorization: Bearer sk_test_x\r\n",
                                         "\r\nStripe-Version: 2026-07-29.dahlia\r\n",
@@ -214,7 +214,7 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
         enum field field;
         enum sg_error error;
     } table[] = {
-        {"HTTP/1.1 200 OK\r\n", page, FIELD_VCPU_MS, SG_OK},
+        {"HTTP/1.1 200 OK\r\n" DATE, page, FIELD_VCPU_MS, SG_OK},
         {"HTTP/1.1 200 OK\r\n", page, FIELD_CPU_US, SG_ERR_CONFIG},
         {"HTTP/1.1 200 OK\r\n", "<html>", FIELD_VCPU_MS, SG_ERR_MALFORMED},
         {"HTTP/1.1 401 x\r\n", "", FIELD_VCPU_MS, SG_ERR_DENIED},
@@ -225,6 +225,7 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
         struct server s;
         struct stripe_client *c = NULL;
         struct meter_slot slot = {.meter = {.field = table[i].field}};
+        struct clock_trust_date date;
         char url[64];
         server_start(&s, table[i].head, table[i].body);
         cr_assert_eq(pthread_create(&s.thread, NULL, serve, &s), 0);
@@ -232,8 +233,8 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
         struct stripe_config config = {
             .url = url, .key = "k", .version = "v", .ca_file = "", .proxy = "", .concurrency = 1};
         cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
-        cr_assert_eq(stripe_client_meters(c, &slot, 1, NULL), table[i].error, "line %zu", i);
-        if (table[i].error == SG_OK) cr_assert(slot.found && slot.meter.mode == BILL_DELTA);
+        cr_assert_eq(stripe_client_meters(c, &slot, 1, &date, NULL), table[i].error, "line %zu", i);
+        if (table[i].error == SG_OK) cr_assert(slot.found && slot.meter.mode == BILL_DELTA && date.told);
         stripe_client_close(c);
         server_stop(&s);
     }
