@@ -172,7 +172,7 @@ class Pipeline:
     def _spawn_stripe(self):
         listen, admin = ("127.0.0.1:%d" % port for port in self.made["stripe_ports"])
         argv = [tools.PYTHON, tools.STRIPE_DOUBLE, "--listen", listen, "--admin-listen", admin, "--state", self.path("stripe.journal"),
-                "--no-age-limit", "--key", config.STRIPE_KEY]
+                "--no-age-limit", "--clock", "offset", "--key", config.STRIPE_KEY]
         for meter, mode in config.METERS:
             argv += ["--meter", "%s:%s" % (meter, mode)]
         if self.made["stripe_faults"]:

@@ -30,6 +30,13 @@ static const struct sim_scenario {
      "billing",
      "the fate of a commit is decided by whoever comes next",
      {{SIM_COMMIT_LOST, SCENARIO_OFTEN}, {SIM_EXPORTER_KILLED, SCENARIO_OFTEN}}},
+    {"clock_set_back",
+     "billing",
+     "an exporter's wall clock is set back by days, so that what Stripe has forgotten looks young",
+     {{SIM_WALL_CLOCK_STEPS, SCENARIO_OFTEN},
+      {SIM_EXPORTER_KILLED, SCENARIO_SOME},
+      {SIM_EXPORTER_STOPPED, SCENARIO_SOME},
+      {SIM_ANSWER_LOST, SCENARIO_OFTEN}}},
     {"view_rolled_back", "billing", "totals are of an earlier time, or torn", {{SIM_VIEW_STALE, SCENARIO_MOSTLY}}},
     {"meter_deactivated", "billing", "a meter is off for hours", {{SIM_METER_OFF, SCENARIO_OFTEN}}},
 };
