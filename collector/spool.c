@@ -43,7 +43,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "collector/spool_internal.h"
 #include "proto/batch.h"
@@ -130,13 +129,13 @@ enum sg_error spool_create_segment(struct spool *s, const uint8_t *snapshot, siz
     char name[SPOOL_NAME_BYTES], temporary[TEMPORARY_NAME_BYTES];
     spool_name(s->last_seq + 1, name);
     snprintf(temporary, sizeof temporary, "%s.tmp", name);
-    int fd = openat(s->directory_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = s->io->open(s->io->arg, s->directory_fd, temporary, O_RDWR | O_CREAT | O_TRUNC);
     if (fd < 0 && out_of_space(errno)) return sg_fail(f, SG_ERR_LIMIT, "%s: no space for a segment", s->directory);
     if (fd < 0) return spool_die(s, temporary, "open", errno, f);
 
     enum sg_error e = fill_segment(s, fd, temporary, snapshot, length, f);
     if (e) {
-        close(fd);
+        s->io->close(s->io->arg, fd);
         if (s->io->unlink(s->io->arg, s->directory_fd, temporary)) s->dead = true;
         return e;
     }
@@ -146,10 +145,10 @@ enum sg_error spool_create_segment(struct spool *s, const uint8_t *snapshot, siz
         e = spool_die(s, name, "fsync of the directory", errno, f);
     }
     if (e) {
-        close(fd);
+        s->io->close(s->io->arg, fd);
         return e;
     }
-    if (s->active_fd >= 0) close(s->active_fd);
+    if (s->active_fd >= 0) s->io->close(s->io->arg, s->active_fd);
     s->active_fd = fd;
     s->start = s->used = SPOOL_HEADER_BYTES + SPOOL_RECORD_HEADER_BYTES + length;
     s->segment[s->segment_count++] =
@@ -192,7 +191,7 @@ enum sg_error spool_roll(struct spool *s, const uint8_t *snapshot, size_t length
         old->bytes = old_used;
         s->segments_bytes -= released;
     }
-    close(old_fd);
+    s->io->close(s->io->arg, old_fd);
     return e;
 }
 
@@ -204,7 +203,7 @@ enum sg_error spool_drop_oldest(struct spool *s, struct sg_fault *f)
     if (s->io->unlink(s->io->arg, s->directory_fd, name)) return spool_die(s, name, "unlink", errno, f);
     if (s->io->fsync(s->io->arg, s->directory_fd)) return spool_die(s, name, "fsync of the directory", errno, f);
     if (s->reader.fd >= 0 && s->reader.first_seq == s->segment[0].first_seq) {
-        close(s->reader.fd);
+        s->io->close(s->io->arg, s->reader.fd);
         s->reader.fd = -1;
     }
     s->segments_bytes -= s->segment[0].bytes;

@@ -33,9 +33,21 @@ enum {
     SPOOL_PATH_BYTES_MAX = 4096, /* of the directory's name */
 };
 
-/* What the spool asks of the operating system: return values and errno as those of the calls of the same name
- * (renameat, unlinkat; fallocate returns an error number, as posix_fallocate). Tests put faults here. */
+/* Takes one name of a directory; false ends the listing. */
+typedef bool spool_take_name(void *taker, const char *name);
+
+/* All that the spool asks of the operating system, so that tests can put faults or another disk here. Return values and
+ * errno as those of the calls of the same name (openat, renameat, unlinkat), but: fallocate returns an error number, as
+ * posix_fallocate; lock is an exclusive flock that does not wait; list and size are 0 or -1. A file that open creates
+ * is for its owner alone. A name may be unlinked while it is listed. */
 struct spool_io {
+    int (*open_directory)(void *arg, const char *path);
+    int (*open)(void *arg, int directory_fd, const char *name, int flags);
+    void (*close)(void *arg, int fd);
+    int (*lock)(void *arg, int fd);
+    int (*list)(void *arg, int directory_fd, spool_take_name *take, void *taker);
+    int (*size)(void *arg, int fd, uint64_t *bytes);
+    void (*sequential)(void *arg, int fd); /* advice: it will be read from its start to its end */
     ssize_t (*pwritev)(void *arg, int fd, const struct iovec *iov, int count, off_t offset);
     ssize_t (*pread)(void *arg, int fd, void *bytes, size_t length, off_t offset);
     int (*fdatasync)(void *arg, int fd);

@@ -1,9 +1,71 @@
 /* The operating system behind struct spool_io. */
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/spool.h"
+
+static int real_open_directory(void *arg, const char *path)
+{
+    (void)arg;
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int real_open(void *arg, int directory_fd, const char *name, int flags)
+{
+    (void)arg;
+    return openat(directory_fd, name, flags | O_CLOEXEC, 0600);
+}
+
+static void real_close(void *arg, int fd)
+{
+    (void)arg;
+    close(fd);
+}
+
+static int real_lock(void *arg, int fd)
+{
+    (void)arg;
+    return flock(fd, LOCK_EX | LOCK_NB);
+}
+
+static int real_list(void *arg, int directory_fd, spool_take_name *take, void *taker)
+{
+    (void)arg;
+    int fd = dup(directory_fd);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        int error = errno;
+        if (fd >= 0) close(fd);
+        errno = error;
+        return -1;
+    }
+    errno = 0;
+    for (struct dirent *d; (d = readdir(dir)) && take(taker, d->d_name); errno = 0) continue;
+    int error = errno;
+    closedir(dir);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+static int real_size(void *arg, int fd, uint64_t *bytes)
+{
+    (void)arg;
+    struct stat st;
+    if (fstat(fd, &st)) return -1;
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+static void real_sequential(void *arg, int fd)
+{
+    (void)arg;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+}
 
 static ssize_t real_pwritev(void *arg, int fd, const struct iovec *iov, int count, off_t offset)
 {
@@ -54,6 +116,13 @@ static int real_unlink(void *arg, int directory_fd, const char *name)
 }
 
 const struct spool_io spool_io_real = {
+    .open_directory = real_open_directory,
+    .open = real_open,
+    .close = real_close,
+    .lock = real_lock,
+    .list = real_list,
+    .size = real_size,
+    .sequential = real_sequential,
     .pwritev = real_pwritev,
     .pread = real_pread,
     .fdatasync = real_fdatasync,

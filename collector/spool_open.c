@@ -1,15 +1,11 @@
 /* Opening the spool: lock, cursors, segments, recovery. What is valid stands at the top of spool.c. */
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "collector/spool_internal.h"
 #include "proto/batch.h"
@@ -20,9 +16,9 @@ enum { CHUNK_BYTES = 64 << 10 };
 
 static enum sg_error take_lock(struct spool *s, struct sg_fault *f)
 {
-    s->lock_fd = openat(s->directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    s->lock_fd = s->io->open(s->io->arg, s->directory_fd, "lock", O_RDWR | O_CREAT);
     if (s->lock_fd < 0) return sg_fail(f, SG_ERR_IO, "%s/lock: open: %s", s->directory, strerrordesc_np(errno));
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) return SG_OK;
+    if (s->io->lock(s->io->arg, s->lock_fd) == 0) return SG_OK;
     if (errno == EWOULDBLOCK) return sg_fail(f, SG_ERR_LOCKED, "%s: another collector uses this spool", s->directory);
     return sg_fail(f, SG_ERR_IO, "%s/lock: flock: %s", s->directory, strerrordesc_np(errno));
 }
@@ -39,32 +35,37 @@ static bool is_temporary(const char *name)
     return length > 8 && strcmp(name + length - 8, ".seg.tmp") == 0;
 }
 
+struct listing {
+    struct spool *s;
+    struct sg_fault *f;
+    enum sg_error e;
+};
+
+static bool take_name(void *taker, const char *name)
+{
+    struct listing *l = taker;
+    struct spool *s = l->s;
+    uint64_t first_seq;
+    if (is_temporary(name)) {
+        if (s->io->unlink(s->io->arg, s->directory_fd, name))
+            l->e = sg_fail(l->f, SG_ERR_IO, "%s: unlink of a temporary file: %s", s->directory, strerrordesc_np(errno));
+    } else if (spool_name_parse(name, &first_seq)) {
+        if (s->segment_count == SPOOL_SEGMENTS_MAX)
+            l->e = sg_fail(l->f, SG_ERR_LIMIT, "%s: more than %d segments", s->directory, SPOOL_SEGMENTS_MAX);
+        else
+            s->segment[s->segment_count++] = (struct spool_segment){.first_seq = first_seq};
+    }
+    return !l->e;
+}
+
 /* Lists the segments, oldest first; deletes temporary files. */
 static enum sg_error list_segments(struct spool *s, struct sg_fault *f)
 {
-    int fd = dup(s->directory_fd);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        if (fd >= 0) close(fd);
+    struct listing l = {s, f, SG_OK};
+    if (s->io->list(s->io->arg, s->directory_fd, take_name, &l) && !l.e)
         return sg_fail(f, SG_ERR_IO, "%s: list: %s", s->directory, strerrordesc_np(errno));
-    }
-    enum sg_error e = SG_OK;
-    errno = 0;
-    for (struct dirent *d; !e && (d = readdir(dir)); errno = 0) {
-        uint64_t first_seq;
-        if (is_temporary(d->d_name) && s->io->unlink(s->io->arg, s->directory_fd, d->d_name)) {
-            e = sg_fail(f, SG_ERR_IO, "%s: unlink of a temporary file: %s", s->directory, strerrordesc_np(errno));
-        } else if (spool_name_parse(d->d_name, &first_seq)) {
-            if (s->segment_count == SPOOL_SEGMENTS_MAX)
-                e = sg_fail(f, SG_ERR_LIMIT, "%s: more than %d segments", s->directory, SPOOL_SEGMENTS_MAX);
-            else
-                s->segment[s->segment_count++] = (struct spool_segment){.first_seq = first_seq};
-        }
-    }
-    if (!e && errno) e = sg_fail(f, SG_ERR_IO, "%s: list: %s", s->directory, strerrordesc_np(errno));
-    closedir(dir);
     qsort(s->segment, s->segment_count, sizeof *s->segment, by_first_seq);
-    return e;
+    return l.e;
 }
 
 /* Opens both cursor files, reserves their bytes and takes the newer valid one, if any. */
@@ -72,7 +73,7 @@ static enum sg_error load_cursors(struct spool *s, struct sg_fault *f)
 {
     for (int i = 0; i < 2; i++) {
         char name[] = {'c', 'u', 'r', 's', 'o', 'r', '.', (char)('0' + i), '\0'};
-        int fd = s->cursor_fd[i] = openat(s->directory_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        int fd = s->cursor_fd[i] = s->io->open(s->io->arg, s->directory_fd, name, O_RDWR | O_CREAT);
         if (fd < 0) return sg_fail(f, SG_ERR_IO, "%s/%s: open: %s", s->directory, name, strerrordesc_np(errno));
         int error = s->io->fallocate(s->io->arg, fd, 0, SPOOL_CURSOR_BYTES);
         if (error)
@@ -95,17 +96,17 @@ static enum sg_error load_cursors(struct spool *s, struct sg_fault *f)
 /* Checks the header of segment i; the first one's epoch is taken over. Gives its descriptor. */
 static enum sg_error open_segment(struct spool *s, size_t i, const char *name, int *out, struct sg_fault *f)
 {
-    int fd = openat(s->directory_fd, name, O_RDWR | O_CLOEXEC);
+    int fd = s->io->open(s->io->arg, s->directory_fd, name, O_RDWR);
     if (fd < 0) return sg_fail(f, SG_ERR_IO, "%s: open: %s", name, strerrordesc_np(errno));
     uint8_t bytes[SPOOL_HEADER_BYTES];
     struct spool_header h;
-    struct stat st;
     enum sg_error e = spool_pread_exact(s->io, fd, name, bytes, sizeof bytes, 0, f);
     if (!e) {
         e = spool_header_decode(bytes, sizeof bytes, &h, f);
         if (e) (void)!sg_wrap(f, "%s offset 0", name);
     }
-    if (!e && fstat(fd, &st)) e = sg_fail(f, SG_ERR_IO, "%s: stat: %s", name, strerrordesc_np(errno));
+    if (!e && s->io->size(s->io->arg, fd, &s->segment[i].bytes))
+        e = sg_fail(f, SG_ERR_IO, "%s: stat: %s", name, strerrordesc_np(errno));
     if (!e && i == 0) {
         s->epoch = h.epoch;
         s->last_seq = h.first_seq - 1;
@@ -117,10 +118,9 @@ static enum sg_error open_segment(struct spool *s, size_t i, const char *name, i
     if (!e && h.first_seq != s->last_seq + 1)
         e = sg_fail(f, SG_ERR_CORRUPT, "%s: batches from %" PRIu64 " on are missing before it", name, s->last_seq + 1);
     if (e) {
-        close(fd);
+        s->io->close(s->io->arg, fd);
         return e;
     }
-    s->segment[i].bytes = (uint64_t)st.st_size;
     memcpy(s->previous_sha256, h.previous_sha256, sizeof h.previous_sha256);
     *out = fd;
     return SG_OK;
@@ -229,14 +229,14 @@ static enum sg_error recover(struct spool *s, spool_apply *apply, void *arg, str
         spool_name(s->segment[i].first_seq, name);
         enum sg_error e = open_segment(s, i, name, &fd, f);
         if (e) return e;
-        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        s->io->sequential(s->io->arg, fd);
         e = scan_segment(s, i, fd, name, apply, arg, f);
         s->active_fd = fd;
         if (e) return e;
         if (i + 1 == s->segment_count)
             e = revive_active(s, name, f);
         else
-            close(fd), s->active_fd = -1;
+            s->io->close(s->io->arg, fd), s->active_fd = -1;
         if (e) return e;
         s->segments_bytes += s->segment[i].bytes;
     }
@@ -300,7 +300,7 @@ static enum sg_error open_all(struct spool *s, const struct spool_options *o, sp
     if (e) return e;
     s->segment = calloc(SPOOL_SEGMENTS_MAX, sizeof *s->segment);
     if (!s->segment) return sg_fail(f, SG_ERR_NOMEM, "no memory for the list of segments");
-    s->directory_fd = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s->directory_fd = s->io->open_directory(s->io->arg, s->directory);
     if (s->directory_fd < 0) return sg_fail(f, SG_ERR_IO, "%s: open: %s", s->directory, strerrordesc_np(errno));
     e = take_lock(s, f);
     if (!e) e = list_segments(s, f);
@@ -329,7 +329,7 @@ void spool_close(struct spool *s)
     if (!s->open) return;
     int *fd[] = {&s->directory_fd, &s->lock_fd, &s->active_fd, &s->cursor_fd[0], &s->cursor_fd[1], &s->reader.fd};
     for (size_t i = 0; i < sizeof fd / sizeof *fd; i++)
-        if (*fd[i] >= 0) close(*fd[i]);
+        if (*fd[i] >= 0) s->io->close(s->io->arg, *fd[i]);
     free(s->segment);
     free(s->reader.buffer);
     *s = (struct spool){0};

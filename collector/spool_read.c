@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "collector/spool_internal.h"
 
@@ -80,8 +79,8 @@ static enum sg_error skip_record(struct spool *s, const char *name, struct sg_fa
 /* The reader stands before the first batch of the segment that starts with first_seq. */
 static enum sg_error enter_segment(struct spool *s, uint64_t first_seq, const char *name, struct sg_fault *f)
 {
-    if (s->reader.fd >= 0) close(s->reader.fd);
-    s->reader.fd = openat(s->directory_fd, name, O_RDONLY | O_CLOEXEC);
+    if (s->reader.fd >= 0) s->io->close(s->io->arg, s->reader.fd);
+    s->reader.fd = s->io->open(s->io->arg, s->directory_fd, name, O_RDONLY);
     if (s->reader.fd < 0) return sg_fail(f, SG_ERR_IO, "%s: open: %s", name, strerrordesc_np(errno));
     s->reader.first_seq = s->reader.seq = first_seq;
     s->reader.offset = SPOOL_HEADER_BYTES;
@@ -111,7 +110,7 @@ enum sg_error spool_read(struct spool *s, uint64_t seq, const uint8_t **batch, s
         e = sg_fail(f, SG_ERR_CORRUPT, "%s offset %" PRIu64 ": not the record of batch %" PRIu64, name,
                     s->reader.offset, seq);
     if (e) {
-        if (s->reader.fd >= 0) close(s->reader.fd);
+        if (s->reader.fd >= 0) s->io->close(s->io->arg, s->reader.fd);
         s->reader.fd = -1;
         return e;
     }

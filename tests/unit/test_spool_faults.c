@@ -10,8 +10,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-TestSuite(spool_faults, .init = make_directory, .fini = remove_directory, .timeout = 300);
-
 enum call { CALL_WRITE, CALL_FDATASYNC, CALL_FSYNC, CALL_ALLOCATE, CALL_TRUNCATE, CALL_RENAME, CALL_UNLINK, CALLS };
 enum { PENDING_MAX = 4096 };
 
@@ -80,12 +78,6 @@ static ssize_t bad_pwritev(void *arg, int fd, const struct iovec *iov, int count
     return pwrite(fd, bytes, length, offset);
 }
 
-static ssize_t good_pread(void *arg, int fd, void *bytes, size_t length, off_t offset)
-{
-    (void)arg;
-    return pread(fd, bytes, length, offset);
-}
-
 static int sync_file(enum call call, int fd)
 {
     bool whole;
@@ -147,14 +139,22 @@ static int bad_unlink(void *arg, int directory_fd, const char *name)
     return pass(CALL_UNLINK, &whole) ? unlinkat(directory_fd, name, 0) : -1;
 }
 
-static const struct spool_io bad_io = {.pwritev = bad_pwritev,
-                                       .pread = good_pread,
-                                       .fdatasync = bad_fdatasync,
-                                       .fsync = bad_fsync,
-                                       .fallocate = bad_fallocate,
-                                       .ftruncate = bad_ftruncate,
-                                       .rename = bad_rename,
-                                       .unlink = bad_unlink};
+static struct spool_io bad_io;
+
+static void set_up(void)
+{
+    make_directory();
+    bad_io = spool_io_real;
+    bad_io.pwritev = bad_pwritev;
+    bad_io.fdatasync = bad_fdatasync;
+    bad_io.fsync = bad_fsync;
+    bad_io.fallocate = bad_fallocate;
+    bad_io.ftruncate = bad_ftruncate;
+    bad_io.rename = bad_rename;
+    bad_io.unlink = bad_unlink;
+}
+
+TestSuite(spool_faults, .init = set_up, .fini = remove_directory, .timeout = 300);
 
 /* ---- one failing call ---- */
 
