@@ -23,13 +23,18 @@
  *   directory fsync'ed after each, so that a crash cannot bring back one without those behind it.
  *
  * FAILURES
- *   crash anywhere            spool_open recovers: newest snapshot, then the batches behind it; the torn tail is cut
- * off (ftruncate, so that nothing stale can follow a shorter record) and space reserved again damage (not a torn tail)
- * CORRUPT with file and offset, at start or when the shipper reads: the collector stops write or fsync fails      IO;
- * final: what is on disk is unknown, so nothing more is said about it no space                  LIMIT, before anything
- * was accepted: space for a whole segment is reserved when it is made cursor lost or old        batches are sent again,
- * which the aggregator skips; never the other way round: a cursor beyond the log's end is CORRUPT, for numbers that
- * Kafka has would be given out twice spool lost                a new epoch
+ *   crash anywhere     spool_open recovers: newest snapshot, then the batches behind it; the torn tail is cut off
+ *                      (ftruncate, so that nothing stale can follow a shorter record) and space reserved again
+ *   end without crash  what the next program sees may not be durable: names since the directory's last fsync, and after
+ *                      a failed fsync pages that no later one writes. So spool_open syncs the directory, and writes
+ *                      again the records that no later one says to be durable, before anything is built upon them
+ *   damage             (not a torn tail) CORRUPT with file and offset, at start or when the shipper reads: the
+ *                      collector stops
+ *   write, fsync       IO; final: what is on disk is unknown, so nothing more is said about it
+ *   no space           LIMIT, before anything was accepted: space for a whole segment is reserved when it is made
+ *   cursor lost, old   batches are sent again, which the aggregator skips; never the other way round: a cursor beyond
+ *                      the log's end is CORRUPT, for numbers that Kafka has would be given out twice
+ *   spool lost         a new epoch
  *
  * INVARIANTS  delivered <= durable <= last. A batch is acknowledged, or read for shipping, only at or below durable. A
  *   segment is unlinked only when wholly delivered, and never the newest. A .seg name implies that header and snapshot
@@ -62,13 +67,12 @@ static enum sg_error refuse_dead(struct sg_fault *f)
     return sg_fail(f, SG_ERR_IO, "the spool has failed before");
 }
 
-static bool out_of_space(int error)
+bool spool_out_of_space(int error)
 {
     return error == ENOSPC || error == EDQUOT || error == EFBIG;
 }
 
-/* Writes all parts at offset; 0 or an error number. Parts are consumed. */
-static int write_all(struct spool *s, int fd, struct iovec *part, int count, uint64_t offset)
+int spool_write_all(struct spool *s, int fd, struct iovec *part, int count, uint64_t offset)
 {
     while (count) {
         ssize_t n = s->io->pwritev(s->io->arg, fd, part, count, (off_t)offset);
@@ -116,9 +120,9 @@ static enum sg_error fill_segment(struct spool *s, int fd, const char *name, con
     int error = s->io->fallocate(s->io->arg, fd, 0, (off_t)spool_reservation(s, sizeof head + length));
     if (!error) {
         struct iovec part[] = {part_of(head, sizeof head), part_of(snapshot, length)};
-        error = write_all(s, fd, part, length ? 2 : 1, 0);
+        error = spool_write_all(s, fd, part, length ? 2 : 1, 0);
     }
-    if (out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: no space for a segment", s->directory);
+    if (spool_out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: no space for a segment", s->directory);
     if (error) return spool_die(s, name, "write", error, f);
     if (s->io->fsync(s->io->arg, fd)) return spool_die(s, name, "fsync", errno, f);
     return SG_OK;
@@ -130,7 +134,8 @@ enum sg_error spool_create_segment(struct spool *s, const uint8_t *snapshot, siz
     spool_name(s->last_seq + 1, name);
     snprintf(temporary, sizeof temporary, "%s.tmp", name);
     int fd = s->io->open(s->io->arg, s->directory_fd, temporary, O_RDWR | O_CREAT | O_TRUNC);
-    if (fd < 0 && out_of_space(errno)) return sg_fail(f, SG_ERR_LIMIT, "%s: no space for a segment", s->directory);
+    if (fd < 0 && spool_out_of_space(errno))
+        return sg_fail(f, SG_ERR_LIMIT, "%s: no space for a segment", s->directory);
     if (fd < 0) return spool_die(s, temporary, "open", errno, f);
 
     enum sg_error e = fill_segment(s, fd, temporary, snapshot, length, f);
@@ -229,8 +234,8 @@ enum sg_error spool_append(struct spool *s, const uint8_t *batch, size_t batch_b
     uint8_t head[SPOOL_RECORD_HEADER_BYTES];
     spool_record_encode(&r, s->epoch, batch, state, head);
     struct iovec part[] = {part_of(head, sizeof head), part_of(batch, batch_bytes), part_of(state, state_bytes)};
-    int error = write_all(s, s->active_fd, part, state_bytes ? 3 : 2, s->used);
-    if (out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: the disk is full", s->directory);
+    int error = spool_write_all(s, s->active_fd, part, state_bytes ? 3 : 2, s->used);
+    if (spool_out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: the disk is full", s->directory);
     if (error) return spool_die(s, "the active segment", "write", error, f);
     s->used += spool_record_bytes(&r);
     s->last_seq++;
@@ -275,7 +280,7 @@ enum sg_error spool_save_cursor(struct spool *s, struct sg_fault *f)
     spool_cursor_encode(&c, bytes);
     int fd = s->cursor_fd[c.generation & 1];
     struct iovec part[] = {part_of(bytes, sizeof bytes)};
-    int error = write_all(s, fd, part, 1, 0);
+    int error = spool_write_all(s, fd, part, 1, 0);
     if (error) return spool_die(s, "cursor", "write", error, f);
     if (s->io->fdatasync(s->io->arg, fd)) return spool_die(s, "cursor", "fdatasync", errno, f);
     s->cursor = c;

@@ -94,6 +94,7 @@ struct spool {
     size_t segment_count;
     uint64_t segments_bytes; /* sum of their bytes */
     uint64_t start, used;    /* of the active segment: end of its snapshot, end of its last record */
+    uint64_t unproven;       /* while recovering: what stands from there on nobody has said to be durable */
 
     uint64_t last_seq, durable_seq, delivered_seq;
     uint8_t previous_sha256[SPOOL_SHA256_BYTES];

@@ -7,6 +7,10 @@
 /* Reads exactly length bytes, or fails: IO, CORRUPT (the file ends before). name is for the fault's text. */
 SG_MUST_USE enum sg_error spool_pread_exact(const struct spool_io *io, int fd, const char *name, uint8_t *bytes,
                                             size_t length, uint64_t offset, struct sg_fault *f);
+/* Writes all parts at offset; 0 or an error number. Parts are consumed. */
+int spool_write_all(struct spool *s, int fd, struct iovec *part, int count, uint64_t offset);
+/* The error number says that there is no room. */
+bool spool_out_of_space(int error);
 /* Fills the reader's buffer with the record at offset and checks rules 1, 2, 3, 5 and 6. The body stands in
  * s->reader.buffer. CORRUPT names file and offset. */
 SG_MUST_USE enum sg_error spool_load_record(struct spool *s, int fd, const char *name, uint64_t offset,

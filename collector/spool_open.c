@@ -68,6 +68,14 @@ static enum sg_error list_segments(struct spool *s, struct sg_fault *f)
     return l.e;
 }
 
+/* The last program may have ended between a change of the directory and its sync: what is seen may not be durable yet.
+ */
+static enum sg_error settle_names(struct spool *s, struct sg_fault *f)
+{
+    if (s->io->fsync(s->io->arg, s->directory_fd) == 0) return SG_OK;
+    return sg_fail(f, SG_ERR_IO, "%s: fsync: %s", s->directory, strerrordesc_np(errno));
+}
+
 /* Opens both cursor files, reserves their bytes and takes the newer valid one, if any. */
 static enum sg_error load_cursors(struct spool *s, struct sg_fault *f)
 {
@@ -197,12 +205,31 @@ static enum sg_error scan_segment(struct spool *s, size_t i, int fd, const char 
             if (e) return e;
         }
         if (newest && r.kind == SPOOL_BATCH) batch_sha256(body, r.batch_bytes, s->previous_sha256);
+        if (r.durable_seq + 1 == r.seq) s->unproven = s->used; /* the first one since a sync */
         s->used += spool_record_bytes(&r);
         s->last_seq = r.seq;
-        if (r.kind == SPOOL_SNAPSHOT) s->start = s->used;
+        if (r.kind == SPOOL_SNAPSHOT) s->start = s->unproven = s->used;
     }
     if (s->used == SPOOL_HEADER_BYTES)
         return sg_fail(f, SG_ERR_CORRUPT, "%s offset %" PRIu64 ": the snapshot is missing", name, s->used);
+    return SG_OK;
+}
+
+/* Writes again what may be seen without being on disk: when a sync has failed, its pages stay to be read and no later
+ * sync writes them. */
+static enum sg_error rewrite_unproven(struct spool *s, const char *name, struct sg_fault *f)
+{
+    uint8_t chunk[CHUNK_BYTES];
+    for (uint64_t at = s->unproven; at < s->used;) {
+        size_t n = s->used - at < sizeof chunk ? (size_t)(s->used - at) : sizeof chunk;
+        enum sg_error e = spool_pread_exact(s->io, s->active_fd, name, chunk, n, at, f);
+        if (e) return e;
+        struct iovec part = {chunk, n};
+        int error = spool_write_all(s, s->active_fd, &part, 1, at);
+        if (spool_out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: the disk is full", s->directory);
+        if (error) return spool_die(s, name, "write", error, f);
+        at += n;
+    }
     return SG_OK;
 }
 
@@ -216,6 +243,8 @@ static enum sg_error revive_active(struct spool *s, const char *name, struct sg_
     if (error == ENOSPC || error == EDQUOT)
         return sg_fail(f, SG_ERR_LIMIT, "%s: no space for the active segment", s->directory);
     if (error) return sg_fail(f, SG_ERR_IO, "%s: reserve: %s", name, strerrordesc_np(error));
+    enum sg_error e = rewrite_unproven(s, name, f);
+    if (e) return e;
     if (s->io->fsync(s->io->arg, s->active_fd)) return spool_die(s, name, "fsync", errno, f);
     if (active->bytes < reserve) active->bytes = reserve;
     return SG_OK;
@@ -304,6 +333,7 @@ static enum sg_error open_all(struct spool *s, const struct spool_options *o, sp
     if (s->directory_fd < 0) return sg_fail(f, SG_ERR_IO, "%s: open: %s", s->directory, strerrordesc_np(errno));
     e = take_lock(s, f);
     if (!e) e = list_segments(s, f);
+    if (!e) e = settle_names(s, f);
     if (!e) e = load_cursors(s, f);
     if (e) return e;
     if (!s->segment_count) return begin(s, o->now, apply, arg, f);
