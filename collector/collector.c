@@ -1,20 +1,18 @@
-/* The collector's main thread: how lines become durable, acknowledged and shipped.
+/* The collector's main thread: how lines become durable, acknowledged and shipped. What becomes durable when is
+ * commit.h's; this is the shell around it: sockets, sampler, shipper, health, what is shown.
  *
- * A COMMIT    settle (bill up to the present) -> seal -> spool_append -> spool_sync -> the meter's numbers are durable
- * -> a new segment if the old one is full -> acks. At the end of each seal interval, or as soon as the meter says that
- * it is full. FULL SPOOL  spool_roll or spool_append says LIMIT: the sealed batch, or the state, waits (`blocked`),
- * nothing is taken from the sockets and no time passes in the meter until Kafka has taken batches and the same call
- * succeeds. FAILURES    Anything the spool calls IO or CORRUPT, and want of memory, ends the program; starting it is
- * recovery. Kafka away is not a failure: the spool grows, health turns red. INVARIANTS  Nothing is acknowledged before
- * the batch with its effect is on disk. Between a seal and the roll that follows it, the meter takes nothing. */
+ * FULL SPOOL  While the commits are blocked nothing is taken from the sockets, and they are tried again every
+ *             BLOCKED_RETRY_MS.
+ * FAILURES    Anything the spool calls IO or CORRUPT, and want of memory, ends the program; starting it is recovery.
+ *             Kafka away is not a failure: the spool grows, health turns red. */
 #include "collector/collector.h"
 
-#include <assert.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/commit.h"
 #include "collector/ingest.h"
 #include "collector/meter.h"
 #include "collector/sampler.h"
@@ -26,19 +24,13 @@
 #include "common/ops_http.h"
 #include "common/service.h"
 
-_Static_assert((int)METER_SNAPSHOT_BYTES_MAX <= (int)SPOOL_SNAPSHOT_BYTES_MAX, "a state that was taken can be saved");
-_Static_assert((int)METER_DELTA_BYTES_MAX <= (int)SPOOL_DELTA_BYTES_MAX, "a change that was taken can be stored");
-
-enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128, SEALS_A_TURN_MAX = 64 };
+enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128 };
 
 enum component { COMPONENT_KAFKA, COMPONENT_SPOOL, COMPONENTS };
 static const struct health_component components[COMPONENTS] = {
     [COMPONENT_KAFKA] = {"kafka", 5 * SECOND_MS},
     [COMPONENT_SPOOL] = {"spool", 0},
 };
-
-/* What the spool could not take yet. */
-enum blocked { BLOCKED_NOT, BLOCKED_APPEND, BLOCKED_ROLL };
 
 struct collector {
     const struct collector_config *config;
@@ -51,17 +43,12 @@ struct collector {
     struct ops_http *ops;
     struct health health;
     struct counters counters;
-    struct buffer snapshot;
-    enum blocked blocked;
-    const uint8_t *batch, *delta; /* sealed, while BLOCKED_APPEND; the meter's */
-    size_t batch_bytes, delta_bytes;
+    struct commit commit;
     uint64_t delivered_seq;
-    struct boot_ms seal_at, second_at, heartbeat_at, sample_at;
+    struct boot_ms second_at, sample_at;
     struct sg_fault *fault;
     enum sg_error error; /* what ends the program */
 };
-
-/* ---- becoming durable ---- */
 
 /* What is still to be done: batches that Kafka does not have, and what the meter holds unsealed. Told before an ack
  * leaves, so that whoever sees the ack and then no lag knows that its event is in Kafka. */
@@ -73,86 +60,12 @@ static void tell_lag(struct collector *c)
     health_set_lag(&c->health, lag + meter_dirty(c->meter));
 }
 
-/* The sealed batch to the spool. OK also when it has to wait. */
-static enum sg_error store(struct collector *c)
+/* What the meter had taken is on disk. */
+static void durable(void *arg)
 {
-    enum sg_error e = spool_append(&c->spool, c->batch, c->batch_bytes, c->delta, c->delta_bytes, c->fault);
-    c->blocked = e == SG_ERR_LIMIT ? BLOCKED_APPEND : BLOCKED_NOT;
-    if (e == SG_ERR_LIMIT) return SG_OK;
-    if (!e) e = spool_sync(&c->spool, c->fault);
-    if (e) return e;
-    meter_durable(c->meter);
-    counters_add(&c->counters, COUNT_BATCHES, 1);
-    counters_add(&c->counters, COUNT_BATCH_BYTES, c->batch_bytes);
-    return SG_OK;
-}
-
-/* A new segment when the old one is full. OK also when it has to wait. */
-static enum sg_error roll(struct collector *c)
-{
-    c->blocked = BLOCKED_NOT;
-    if (!spool_wants_roll(&c->spool)) return SG_OK;
-    enum sg_error e = meter_save(c->meter, &c->snapshot);
-    if (e) return sg_fail(c->fault, e, "the meter's state could not be saved");
-    e = spool_roll(&c->spool, (const uint8_t *)c->snapshot.data, c->snapshot.length, c->fault);
-    if (e == SG_ERR_LIMIT) c->blocked = BLOCKED_ROLL;
-    buffer_destroy(&c->snapshot); /* it is large and seldom needed */
-    buffer_init(&c->snapshot, METER_SNAPSHOT_BYTES_MAX);
-    return e == SG_ERR_LIMIT ? SG_OK : e;
-}
-
-/* Makes durable what the meter holds. May end blocked. */
-static enum sg_error seal(struct collector *c)
-{
-    struct meter_position position = {spool_epoch(&c->spool), spool_last_seq(&c->spool) + 1,
-                                      spool_previous_sha256(&c->spool)};
-    enum sg_error e = meter_seal(c->meter, &position, &c->batch, &c->batch_bytes, &c->delta, &c->delta_bytes);
-    if (e) return sg_fail(c->fault, e, "sealing batch %llu", (unsigned long long)position.seq);
-    e = store(c);
-    if (!e && !c->blocked) e = roll(c);
-    if (e || c->blocked == BLOCKED_APPEND) return e;
+    struct collector *c = arg;
     tell_lag(c);
     if (c->ingest) ingest_durable(c->ingest);
-    return SG_OK;
-}
-
-/* Repeats a step of the meter with seals in between until it is through, or the spool is full. */
-static enum sg_error seal_while_full(struct collector *c, enum meter_verdict (*step)(struct meter *))
-{
-    enum sg_error e = SG_OK;
-    while (!e && !c->blocked && step(c->meter) == METER_FULL) e = seal(c);
-    return e;
-}
-
-/* A leap of time makes more batches than may keep sockets, shipper and signals waiting: the rest comes in the next
- * turn, or after the next start. */
-static enum sg_error commit(struct collector *c)
-{
-    enum sg_error e = SG_OK;
-    enum meter_verdict v = METER_FULL;
-    for (int i = 0; i < SEALS_A_TURN_MAX && !e && !c->blocked; i++) {
-        v = meter_settle(c->meter);
-        e = seal(c);
-        if (v != METER_FULL) return e;
-    }
-    if (!e && !c->blocked) c->seal_at.v = 0;
-    return e;
-}
-
-/* Tries again what the spool had no room for. */
-static enum sg_error unblock(struct collector *c)
-{
-    enum sg_error e = SG_OK;
-    if (c->blocked == BLOCKED_APPEND) {
-        e = store(c);
-        if (e || c->blocked) return e;
-        tell_lag(c);
-        ingest_durable(c->ingest);
-    }
-    if (!e) e = roll(c);
-    if (!e && !c->blocked)
-        log_event(LOG_INFO, "spool_has_room", "bytes=%llu", (unsigned long long)spool_bytes(&c->spool));
-    return e;
 }
 
 /* ---- what is due ---- */
@@ -183,8 +96,8 @@ static void sampled(void *arg, const struct sample *s)
         .mem_peak_bytes = s->has & SAMPLE_MEM_PEAK ? s->mem_peak_bytes : 0,
         .alive = (s->has & SAMPLE_LIFE) && s->populated,
     };
-    struct boot_ms now = loop_now(&c->loop);
-    while (!c->error && !c->blocked && meter_sample(c->meter, s->handle, &m, now) == METER_FULL) c->error = seal(c);
+    if (!c->error && !c->commit.blocked)
+        c->error = commit_sample(&c->commit, s->handle, &m, loop_now(&c->loop), c->fault);
 }
 
 static void watch_begin(void *arg, uint64_t handle, const char *cgroup, const char *tap)
@@ -229,15 +142,15 @@ static void show(struct collector *c, struct boot_ms now)
         [COUNT_SANDBOXES] = m.sandboxes,
         [COUNT_RUNNING] = m.running,
         [COUNT_COMPLETE_THROUGH] = (uint64_t)m.complete_through.v,
-        [COUNT_BATCHES] = counters_get(&c->counters, COUNT_BATCHES),
-        [COUNT_BATCH_BYTES] = counters_get(&c->counters, COUNT_BATCH_BYTES),
+        [COUNT_BATCHES] = c->commit.batches,
+        [COUNT_BATCH_BYTES] = c->commit.batch_bytes_sum,
         [COUNT_EPOCH] = spool_epoch(&c->spool),
         [COUNT_SEQ] = spool_durable_seq(&c->spool),
         [COUNT_DELIVERED_SEQ] = s.delivered_seq,
         [COUNT_LAG] = s.lag_batches,
         [COUNT_LAG_AGE] = s.lag_age_ms,
         [COUNT_SPOOL_BYTES] = spool_bytes(&c->spool),
-        [COUNT_SPOOL_FULL] = c->blocked != BLOCKED_NOT,
+        [COUNT_SPOOL_FULL] = c->commit.blocked != COMMIT_NOT_BLOCKED,
         [COUNT_SENT] = s.sent,
         [COUNT_RESTARTS] = s.restarts,
         [COUNT_SATURATED] = m.saturated,
@@ -247,7 +160,7 @@ static void show(struct collector *c, struct boot_ms now)
         health_set_fault(&c->health, COMPONENT_KAFKA, s.fault);
     else
         health_clear(&c->health, COMPONENT_KAFKA);
-    if (c->blocked)
+    if (c->commit.blocked)
         health_set_fault(&c->health, COMPONENT_SPOOL, "the spool is full: nothing is taken until Kafka takes batches");
     else
         health_clear(&c->health, COMPONENT_SPOOL);
@@ -256,24 +169,21 @@ static void show(struct collector *c, struct boot_ms now)
 /* The meter's own work: time, samples, heartbeat, commit. */
 static enum sg_error work(struct collector *c, struct boot_ms now, bool second)
 {
-    enum sg_error e = SG_OK;
-    bool beat = false;
-    if (second)
-        while (!e && !c->blocked && meter_tick(c->meter, now) == METER_FULL) e = seal(c);
-    if (!e && !c->blocked && c->sampler && due(&c->sample_at, now, c->config->sample_interval_ms)) {
+    enum sg_error e = second ? commit_tick(&c->commit, now, c->fault) : SG_OK;
+    if (!e && !c->commit.blocked && c->sampler && due(&c->sample_at, now, c->config->sample_interval_ms)) {
         sampler_sweep(c->sampler, sampled, c);
         e = c->error;
     }
-    if (!e && !c->blocked && due(&c->heartbeat_at, now, c->config->heartbeat_interval_ms)) {
-        e = seal_while_full(c, meter_heartbeat);
-        beat = true;
-    }
-    if (e || c->blocked) return e;
-    if (now.v >= c->seal_at.v && (beat || meter_dirty(c->meter))) {
-        c->seal_at.v = now.v + c->config->seal_interval_ms;
-        return commit(c);
-    }
-    return ingest_wants_seal(c->ingest) ? seal(c) : SG_OK;
+    if (e || c->commit.blocked) return e;
+    return commit_step(&c->commit, now, ingest_wants_seal(c->ingest), c->fault);
+}
+
+static enum sg_error unblock(struct collector *c)
+{
+    enum sg_error e = commit_unblock(&c->commit, c->fault);
+    if (!e && !c->commit.blocked)
+        log_event(LOG_INFO, "spool_has_room", "bytes=%llu", (unsigned long long)spool_bytes(&c->spool));
+    return e;
 }
 
 static struct boot_ms earlier(struct boot_ms a, struct boot_ms b)
@@ -284,10 +194,10 @@ static struct boot_ms earlier(struct boot_ms a, struct boot_ms b)
 static enum sg_error turn(struct collector *c, struct boot_ms now, struct boot_ms *next)
 {
     struct boot_ms ship_at = LOOP_NEVER;
-    bool second = due(&c->second_at, now, METER_TICK_MS), was_blocked = c->blocked != BLOCKED_NOT;
+    bool second = due(&c->second_at, now, METER_TICK_MS), was_blocked = c->commit.blocked != COMMIT_NOT_BLOCKED;
     enum sg_error e = was_blocked ? unblock(c) : work(c, now, second);
     if (e) return e;
-    if (c->blocked) {
+    if (c->commit.blocked) {
         ingest_pause(c->ingest);
         if (!was_blocked) log_event(LOG_WARN, "spool_full", "bytes=%llu", (unsigned long long)spool_bytes(&c->spool));
     } else if (was_blocked || ingest_wants_seal(c->ingest))
@@ -295,15 +205,15 @@ static enum sg_error turn(struct collector *c, struct boot_ms now, struct boot_m
     e = shipper_step(c->shipper, now, &ship_at, c->fault);
     if (e) return e;
     tell_lag(c);
-    if (second || was_blocked != (c->blocked != BLOCKED_NOT)) {
+    if (second || was_blocked != (c->commit.blocked != COMMIT_NOT_BLOCKED)) {
         show(c, now);
         log_flush(false);
         service_alive();
     }
     *next = earlier(ship_at, c->second_at);
-    *next = earlier(*next, c->blocked ? (struct boot_ms){now.v + BLOCKED_RETRY_MS} : c->heartbeat_at);
-    if (!c->blocked && meter_dirty(c->meter)) *next = earlier(*next, c->seal_at);
-    if (!c->blocked && ingest_wants_seal(c->ingest)) *next = now;
+    *next = earlier(*next, c->commit.blocked ? (struct boot_ms){now.v + BLOCKED_RETRY_MS} : c->commit.heartbeat_at);
+    if (!c->commit.blocked && meter_dirty(c->meter)) *next = earlier(*next, c->commit.seal_at);
+    if (!c->commit.blocked && ingest_wants_seal(c->ingest)) *next = now;
     return SG_OK;
 }
 
@@ -317,14 +227,6 @@ static struct boot_ms on_tick(void *arg, struct boot_ms now)
 }
 
 /* ---- start and end ---- */
-
-static enum sg_error apply_state(void *arg, enum spool_record_kind kind, uint64_t seq, const uint8_t *bytes,
-                                 size_t length, struct sg_fault *f)
-{
-    struct collector *c = arg;
-    (void)seq;
-    return kind == SPOOL_SNAPSHOT ? meter_load(c->meter, bytes, length, f) : meter_apply(c->meter, bytes, length, f);
-}
 
 static enum sg_error start_meter(struct collector *c)
 {
@@ -341,8 +243,14 @@ static enum sg_error start_meter(struct collector *c)
                               .segment_bytes = config->spool_segment_bytes};
     c->meter = meter_new(&m);
     if (!c->meter) return sg_fail(c->fault, SG_ERR_NOMEM, "no memory for the meter");
-    enum sg_error e = spool_open(&c->spool, &s, apply_state, c, c->fault);
+    enum sg_error e = spool_open(&c->spool, &s, commit_recover, c->meter, c->fault);
     if (e) return e;
+    commit_init(&c->commit, &(struct commit_options){.meter = c->meter,
+                                                     .spool = &c->spool,
+                                                     .seal_interval_ms = config->seal_interval_ms,
+                                                     .heartbeat_interval_ms = config->heartbeat_interval_ms,
+                                                     .durable = durable,
+                                                     .arg = c});
     bool sample = config->clock == METER_CLOCK_SYSTEM && (*config->cgroup_root || config->sample_links);
     if (sample) e = sampler_new(&c->sampler, config->cgroup_root, config->sample_links, c->fault);
     if (!e) meter_watch_all(c->meter);
@@ -396,7 +304,7 @@ static enum sg_error start_listeners(struct collector *c)
                                 .counters = &c->counters};
     enum sg_error e = ops_http_start(&c->ops, &o, c->fault);
     if (!e) e = ingest_start(&c->ingest, &i, c->fault);
-    if (!e && c->blocked) ingest_pause(c->ingest);
+    if (!e && c->commit.blocked) ingest_pause(c->ingest);
     return e;
 }
 
@@ -417,7 +325,7 @@ static enum sg_error start(struct collector *c)
     enum sg_error e = loop_init(&c->loop, NULL, c->fault);
     if (!e) e = start_meter(c);
     if (!e) e = start_shipper(c);
-    if (!e) e = roll(c);
+    if (!e) e = commit_roll(&c->commit, c->fault);
     if (!e) e = start_listeners(c);
     if (e) return e;
     show(c, loop_now(&c->loop));
@@ -433,7 +341,8 @@ static enum sg_error start(struct collector *c)
 static void stop(struct collector *c)
 {
     service_stopping();
-    if (!c->error && c->ingest && !c->blocked && meter_dirty(c->meter)) c->error = commit(c);
+    if (!c->error && c->ingest && !c->commit.blocked && meter_dirty(c->meter))
+        c->error = commit_settle(&c->commit, c->fault);
     ingest_stop(c->ingest);
     ops_http_stop(c->ops);
     shipper_free(c->shipper);
@@ -441,7 +350,7 @@ static void stop(struct collector *c)
     meter_free(c->meter);
     sampler_free(c->sampler);
     health_destroy(&c->health);
-    buffer_destroy(&c->snapshot);
+    commit_destroy(&c->commit);
     loop_destroy(&c->loop);
 }
 
@@ -451,7 +360,6 @@ enum sg_error collector_run(const struct collector_config *config, struct sg_fau
     if (!c) return sg_fail(f, SG_ERR_NOMEM, "no memory");
     c->config = config;
     c->fault = f;
-    buffer_init(&c->snapshot, METER_SNAPSHOT_BYTES_MAX);
     counters_init(&c->counters, collector_counter_specs, COLLECTOR_COUNTER_COUNT);
     health_init(&c->health, components, COMPONENTS, NULL);
     c->error = start(c);

@@ -1,11 +1,11 @@
 /* The ingest socket: sessions of sources on a Unix stream socket, lines in, acks and refusals out. (proto/ingest.md)
  *
- * A shell: bytes to lines, lines through proto/ingest_line.h to the meter, answers back. It never seals: when the
+ * The shell of session.h: bytes from and to sockets. It never seals: when the
  * meter is full it keeps the line, says so by ingest_wants_seal(), and goes on at ingest_continue(). Acks and refusals
  * leave only after ingest_durable(): what they speak of is on disk.
  *
- * BOUNDED  INGEST_SESSIONS_MAX sessions (more wait in the kernel's backlog), one buffer of INGEST_BUFFER_BYTES each,
- *          INGEST_REFUSALS_MAX refusals unread (then nothing is read from that session), one pending ack.
+ * BOUNDED  INGEST_SESSIONS_MAX sessions (more wait in the kernel's backlog), one buffer of SESSION_BUFFER_BYTES each,
+ *          SESSION_REFUSALS_MAX refusals unread (then nothing is read from that session), one pending ack.
  * THREAD   The loop's. */
 #ifndef COLLECTOR_INGEST_H
 #define COLLECTOR_INGEST_H
@@ -18,7 +18,7 @@
 #include "common/loop.h"
 #include "sandglass/error.h"
 
-enum { INGEST_SESSIONS_MAX = 64, INGEST_BUFFER_BYTES = 64 * 1024, INGEST_REFUSALS_MAX = 1024 };
+enum { INGEST_SESSIONS_MAX = 64 };
 
 /* Everything is borrowed and outlives the ingest. */
 struct ingest_options {

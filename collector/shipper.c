@@ -16,9 +16,9 @@
  *   spool unreadable          returned: the collector stops
  *   Offsets in reports are not looked at: a duplicate's report is a success with a made-up offset.
  *
- * INVARIANTS  delivered < every seq in flight <= sent <= durable; the seqs in flight are delivered + 1 .. sent; at most
- *   SHIPPER_WINDOW_MESSAGES and SHIPPER_WINDOW_BYTES and one batch of them. At most one producer, and at most
- *   one being torn down: memory is bounded through any row of failures. */
+ * What follows from a report or a doubt, and what is in flight at most, is the plan's (shipper_plan.h).
+ *
+ * INVARIANTS  At most one producer, and at most one being torn down: memory is bounded through any row of failures. */
 #include "collector/shipper.h"
 
 #include <librdkafka/rdkafka.h>
@@ -26,23 +26,9 @@
 #include <string.h>
 
 #include "collector/shipper_producer.h"
-#include "common/backoff.h"
 #include "common/log.h"
 
-enum {
-    BACKOFF_BASE_MS = 100,
-    BACKOFF_CAP_MS = 5000,
-    EVENTS_PER_STEP = 256,
-    FREE_WAIT_MS = 3000,
-    MARKS = 64,
-    MARK_INTERVAL_MS = 1000,
-};
-
-/* Batches up to seq were durable at this time. */
-struct mark {
-    uint64_t seq;
-    struct boot_ms at;
-};
+enum { EVENTS_PER_STEP = 256, FREE_WAIT_MS = 3000 };
 
 struct shipper {
     struct spool *spool;
@@ -52,16 +38,7 @@ struct shipper {
 
     struct producer *producer, *retired; /* either may be NULL */
     int32_t partition;                   /* of this producer's topic; -1: not known yet */
-    bool doubt;                          /* this producer must go */
-    struct backoff backoff;
-    struct boot_ms start_at; /* no producer before that */
-
-    uint64_t sent_seq, reported_seq; /* handed to this producer; reported by it as delivered */
-    uint64_t window_bytes;           /* of the messages between */
-    struct boot_ms cursor_at;        /* when the cursor was last written */
-    struct mark mark[MARKS];         /* oldest first, seq > delivered */
-    size_t mark_count;
-    uint64_t sent, delivered, delivered_bytes, restarts;
+    struct shipper_plan plan;
     const char *fault;
 };
 
@@ -154,8 +131,7 @@ enum sg_error shipper_new(struct shipper **out, const struct shipper_config *con
     s->spool = spool;
     s->wake_fd = config->wake_fd;
     s->partition = -1;
-    s->sent_seq = s->reported_seq = spool_delivered_seq(spool);
-    backoff_init(&s->backoff, BACKOFF_BASE_MS, BACKOFF_CAP_MS, seed_of(config->runner));
+    shipper_plan_init(&s->plan, spool_delivered_seq(spool), seed_of(config->runner));
     *out = s;
     return SG_OK;
 }
@@ -167,9 +143,6 @@ static void retire(struct shipper *s)
     s->retired = s->producer;
     s->producer = NULL;
     s->partition = -1;
-    s->doubt = false;
-    s->window_bytes = 0;
-    s->sent_seq = s->reported_seq = spool_delivered_seq(s->spool);
 }
 
 void shipper_free(struct shipper *s)
@@ -193,18 +166,13 @@ void shipper_free(struct shipper *s)
 
 static void take_report(struct shipper *s, const rd_kafka_message_t *m)
 {
-    uint64_t seq = (uint64_t)(uintptr_t)m->_private;
-    if (m->err || seq != s->reported_seq + 1) {
-        s->doubt = true;
-        s->fault = m->err ? rd_kafka_err2str(m->err) : "a delivery report out of order";
-    }
-    if (s->doubt) return;
-    s->reported_seq = seq;
-    s->delivered++;
-    s->delivered_bytes += m->len;
-    s->window_bytes -= m->len;
-    s->fault = NULL;
-    backoff_reset(&s->backoff);
+    bool doubted = s->plan.doubt;
+    if (shipper_plan_report(&s->plan, (uint64_t)(uintptr_t)m->_private, m->len, !m->err))
+        s->fault = NULL;
+    else if (m->err)
+        s->fault = rd_kafka_err2str(m->err);
+    else if (!doubted)
+        s->fault = "a delivery report out of order";
 }
 
 static void take_error(struct shipper *s, rd_kafka_event_t *event)
@@ -213,7 +181,7 @@ static void take_error(struct shipper *s, rd_kafka_event_t *event)
     if (e == RD_KAFKA_RESP_ERR__FATAL) {
         char why[256];
         e = rd_kafka_fatal_error(s->producer->rk, why, sizeof why);
-        s->doubt = true;
+        shipper_plan_doubt(&s->plan);
     }
     /* one connection of several, and nobody waits for it */
     if (e == RD_KAFKA_RESP_ERR__TRANSPORT && spool_delivered_seq(s->spool) == spool_durable_seq(s->spool)) return;
@@ -223,7 +191,7 @@ static void take_error(struct shipper *s, rd_kafka_event_t *event)
 /* True when all events that were there have been taken. */
 static bool take_events(struct shipper *s)
 {
-    for (int i = 0; i < EVENTS_PER_STEP && !s->doubt; i++) {
+    for (int i = 0; i < EVENTS_PER_STEP && !s->plan.doubt; i++) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(s->producer->queue, 0);
         if (!event) return true;
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) take_error(s, event);
@@ -250,17 +218,11 @@ static void learn_partition(struct shipper *s)
     s->fault = NULL;
 }
 
-static bool window_open(const struct shipper *s)
-{
-    return s->sent_seq - s->reported_seq < SHIPPER_WINDOW_MESSAGES && s->window_bytes < SHIPPER_WINDOW_BYTES;
-}
-
 static enum sg_error send_batches(struct shipper *s, struct sg_fault *f)
 {
-    while (s->sent_seq < spool_durable_seq(s->spool) && window_open(s)) {
+    for (uint64_t seq; (seq = shipper_plan_next(&s->plan, spool_durable_seq(s->spool)));) {
         const uint8_t *batch;
         size_t length;
-        uint64_t seq = s->sent_seq + 1;
         enum sg_error e = spool_read(s->spool, seq, &batch, &length, f);
         if (e) return e;
         union {
@@ -273,35 +235,16 @@ static enum sg_error send_batches(struct shipper *s, struct sg_fault *f)
             RD_KAFKA_V_VALUE(payload.out, length), RD_KAFKA_V_OPAQUE((void *)(uintptr_t)seq), RD_KAFKA_V_END);
         if (k == RD_KAFKA_RESP_ERR__QUEUE_FULL) break;
         if (k) {
-            s->doubt = true;
+            shipper_plan_doubt(&s->plan);
             s->fault = rd_kafka_err2str(k);
             break;
         }
-        s->sent_seq = seq;
-        s->window_bytes += length;
-        s->sent++;
+        shipper_plan_sent(&s->plan, length);
     }
     return SG_OK;
 }
 
 /* ---- the step ---- */
-
-/* Remembers when batches became durable, coarsely, for the age of the lag. */
-static void keep_marks(struct shipper *s, struct boot_ms now)
-{
-    uint64_t delivered = spool_delivered_seq(s->spool), durable = spool_durable_seq(s->spool);
-    size_t done = 0;
-    while (done < s->mark_count && s->mark[done].seq <= delivered) done++;
-    s->mark_count -= done;
-    memmove(s->mark, s->mark + done, s->mark_count * sizeof *s->mark);
-    struct mark *last = s->mark_count ? &s->mark[s->mark_count - 1] : NULL;
-    if (durable == delivered || (last && last->seq == durable)) return;
-    /* joined to the last one the new batches seem older than they are, never younger */
-    if (last && (s->mark_count == MARKS || clock_since(now, last->at) < MARK_INTERVAL_MS))
-        last->seq = durable;
-    else
-        s->mark[s->mark_count++] = (struct mark){.seq = durable, .at = now};
-}
 
 /* Sees to it that there is a producer; false while there cannot be one. */
 static bool have_producer(struct shipper *s, struct boot_ms now)
@@ -311,23 +254,17 @@ static bool have_producer(struct shipper *s, struct boot_ms now)
         if (!producer_reaped(s->retired, 0)) return false;
         s->retired = NULL;
     }
-    if (now.v < s->start_at.v) return false;
+    if (!shipper_plan_may_start(&s->plan, now)) return false;
     s->producer = producer_start(s->conf, s->topic, s->wake_fd);
     if (s->producer) return true;
     s->fault = "the Kafka client cannot be started";
-    s->start_at.v = now.v + backoff_next(&s->backoff);
+    shipper_plan_not_started(&s->plan, now);
     return false;
 }
 
 static enum sg_error save_cursor(struct shipper *s, struct boot_ms now, struct boot_ms *next, struct sg_fault *f)
 {
-    if (spool_cursor_saved(s->spool)) return SG_OK;
-    uint64_t due = s->cursor_at.v + SHIPPER_CURSOR_INTERVAL_MS;
-    if (now.v < due) {
-        if (due < next->v) next->v = due;
-        return SG_OK;
-    }
-    s->cursor_at = now;
+    if (spool_cursor_saved(s->spool) || !shipper_plan_saves_cursor(&s->plan, now, next)) return SG_OK;
     return spool_save_cursor(s->spool, f);
 }
 
@@ -335,15 +272,14 @@ static enum sg_error save_cursor(struct shipper *s, struct boot_ms now, struct b
 static enum sg_error carry(struct shipper *s, struct boot_ms now, struct boot_ms *next, struct sg_fault *f)
 {
     if (!take_events(s)) *next = now;
-    enum sg_error e = spool_delivered(s->spool, s->reported_seq, f);
+    enum sg_error e = spool_delivered(s->spool, s->plan.reported_seq, f);
     if (e) return e;
-    if (!s->doubt && s->partition < 0) learn_partition(s);
-    if (!s->doubt && s->partition >= 0) e = send_batches(s, f);
-    if (!s->doubt) return e;
-    s->restarts++;
-    s->start_at.v = now.v + backoff_next(&s->backoff);
+    if (!s->plan.doubt && s->partition < 0) learn_partition(s);
+    if (!s->plan.doubt && s->partition >= 0) e = send_batches(s, f);
+    uint64_t delivered = spool_delivered_seq(s->spool);
+    if (!shipper_plan_retires(&s->plan, delivered, now)) return e;
     log_event(LOG_WARN, "producer_replaced", "reason=\"%s\" delivered_seq=%llu", s->fault,
-              (unsigned long long)spool_delivered_seq(s->spool));
+              (unsigned long long)delivered);
     retire(s);
     return e;
 }
@@ -354,8 +290,8 @@ enum sg_error shipper_step(struct shipper *s, struct boot_ms now, struct boot_ms
     enum sg_error e = SG_OK;
     if (have_producer(s, now)) e = carry(s, now, next, f);
     /* the reaper wakes the loop; a wait to be over, or librdkafka, does the rest */
-    if (!s->producer && !s->retired && s->start_at.v < next->v) *next = s->start_at;
-    keep_marks(s, now);
+    if (!s->producer && !s->retired && s->plan.start_at.v < next->v) *next = s->plan.start_at;
+    shipper_plan_mark(&s->plan, spool_delivered_seq(s->spool), spool_durable_seq(s->spool), now);
     return e ? e : save_cursor(s, now, next, f);
 }
 
@@ -365,11 +301,11 @@ void shipper_status(const struct shipper *s, struct boot_ms now, struct shipper_
     *out = (struct shipper_status){
         .delivered_seq = delivered,
         .lag_batches = spool_durable_seq(s->spool) - delivered,
-        .lag_age_ms = s->mark_count ? clock_since(now, s->mark[0].at) : 0,
-        .sent = s->sent,
-        .delivered = s->delivered,
-        .restarts = s->restarts,
-        .delivered_bytes = s->delivered_bytes,
+        .lag_age_ms = shipper_plan_lag_age_ms(&s->plan, now),
+        .sent = s->plan.sent,
+        .delivered = s->plan.delivered,
+        .restarts = s->plan.restarts,
+        .delivered_bytes = s->plan.delivered_bytes,
         .fault = s->fault,
     };
 }

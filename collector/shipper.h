@@ -1,7 +1,8 @@
 /* The shipper: carries the spool's batches to Kafka, in order, and moves the spool's position by delivery reports.
  *
- * The design, the failures and the invariants stand at the top of shipper.c. Runs in the main thread; librdkafka's
- * threads only wake it through wake_fd. It never waits for a broker longer than SHIPPER_METADATA_WAIT_MS at a time. */
+ * The design and the failures stand at the top of shipper.c, its rules in shipper_plan.h. Runs in the main thread;
+ * librdkafka's threads only wake it through wake_fd. It never waits for a broker longer than SHIPPER_METADATA_WAIT_MS
+ * at a time. */
 #ifndef COLLECTOR_SHIPPER_H
 #define COLLECTOR_SHIPPER_H
 
@@ -9,16 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "collector/shipper_plan.h"
 #include "collector/spool.h"
 #include "common/clock.h"
 #include "sandglass/error.h"
 
-enum {
-    SHIPPER_WINDOW_MESSAGES = 64,      /* sent and not yet reported */
-    SHIPPER_WINDOW_BYTES = 512 << 10,  /* the same, in bytes; and one batch */
-    SHIPPER_METADATA_WAIT_MS = 50,     /* longest time that one step blocks */
-    SHIPPER_CURSOR_INTERVAL_MS = 1000, /* how often a moved cursor is written */
-};
+enum { SHIPPER_METADATA_WAIT_MS = 50 }; /* longest time that one step blocks */
 
 /* Strings are copied. */
 struct shipper_config {

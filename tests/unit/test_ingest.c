@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "collector/ingest.h"
+#include "collector/session.h"
 
 /* A meter behind a socket, and a "disk" that is durable when the test says so. */
 enum { SESSIONS = INGEST_ERROR_COUNT, COUNTERS };
@@ -305,7 +306,7 @@ Test(ingest, reading_stops_while_too_many_refusals_are_unread_and_none_is_lost)
     int fd = greeted();
     unsigned sent = pour(fd, LINES), said = 0;
     cr_assert_lt(sent, LINES, "the collector has stopped reading");
-    cr_expect_leq(meter_next_n(meter, 0), INGEST_REFUSALS_MAX + 1);
+    cr_expect_leq(meter_next_n(meter, 0), SESSION_REFUSALS_MAX + 1);
     for (unsigned round = 0; round < 1000 && said < sent; round++) {
         commit();
         for (const char *p = heard(fd); (p = strstr(p, "reject")); p++) said++;
