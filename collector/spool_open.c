@@ -254,7 +254,7 @@ static enum sg_error recover(struct spool *s, spool_apply *apply, void *arg, str
 {
     for (size_t i = 0; i < s->segment_count; i++) {
         char name[SPOOL_NAME_BYTES];
-        int fd;
+        int fd = -1;
         spool_name(s->segment[i].first_seq, name);
         enum sg_error e = open_segment(s, i, name, &fd, f);
         if (e) return e;
