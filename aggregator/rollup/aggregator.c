@@ -176,7 +176,6 @@ static enum sg_error restore(struct aggregator *a, uint32_t shard, struct sg_fau
     }
     log_event(LOG_INFO, "shard_restored", "shard=%u cells=%llu", shard, (unsigned long long)cells);
     counters_add(&a->counters, COUNT_RESTORED, 1);
-    health_clear(&a->health, AGGREGATOR_RESTORE);
     return SG_OK;
 }
 
@@ -192,6 +191,7 @@ static enum sg_error know(struct aggregator *a, struct sg_fault *f)
         }
         if (e) return e;
     }
+    health_clear(&a->health, AGGREGATOR_RESTORE); /* also when it was somebody else who restored */
     return SG_OK;
 }
 
