@@ -55,6 +55,7 @@ static const struct option_row option_rows[] = {
     TEXT("source", source_prefix, "prefix of the source names (default: fleet)"),
     TEXT("canary", canary, "text put into bad lines, to be searched for afterwards"),
     FLAG("reboot", reboot, "every host boots anew in mid-run (clock=event only)"),
+    FLAG("all-end", all_end, "every sandbox is destroyed at the end; else a tenth lives on (clock=event)"),
     FLAG("minutes", minutes, "expected totals by minute, too"),
 };
 enum {

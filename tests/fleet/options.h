@@ -39,6 +39,7 @@ struct fleet_options {
     bool clock_system;
     bool reboot;
     bool minutes;
+    bool all_end;
 };
 
 /* Fills `options` from the command line. Returns 0, or 1 when --help or --version was answered, or 2 after an error

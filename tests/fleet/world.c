@@ -292,9 +292,10 @@ static enum world_step step_run(struct world *world, uint64_t limit_ms, uint64_t
     if (at_ms > limit_ms && !world->stopping && limit_ms < stop_ms) return WORLD_WAIT;
     if (world->quota == 0 || world->stopping || at_ms >= stop_ms) {
         bool down = world->reboot_ms != SLOT_NEVER && !world->stopping;
+        bool keeps_some = !world->options->clock_system && !world->options->all_end;
         world->phase = down ? PHASE_REBOOT : PHASE_WIND_DOWN;
         for (int state = SLOT_RUNNING; state < SLOT_STATES; state++)
-            world->keep[state] = world->options->clock_system ? 0 : (world->slots.lists[state].count + 9) / 10;
+            world->keep[state] = keeps_some ? (world->slots.lists[state].count + 9) / 10 : 0;
         return world_next(world, limit_ms, n, event);
     }
     world->t_ms = world->options->clock_system ? limit_ms : at_ms > world->t_ms ? at_ms : world->t_ms;
