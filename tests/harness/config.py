@@ -94,6 +94,12 @@ def cli(shared, *, cluster, programs):
     ]
 
 
+def changed(lines, extra):
+    """The lines of a file, with those of a pipeline's own choice in the place of, or beside, what is there: [key, value] each."""
+    named = {key for key, _ in extra}
+    return [line for line in lines if line[0] not in named] + [tuple(line) for line in extra]
+
+
 def write_secret(path, text):
     """Write a secret to a file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

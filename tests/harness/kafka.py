@@ -20,11 +20,11 @@ PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{client_port},INTERNAL://127.0.0.1:{internal_port}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=INTERNAL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={replicas}
@@ -135,7 +135,8 @@ def end_offset(port, topic, partition):
 
 
 class Kafka:
-    """One or three nodes. `ports` is what a later command needs to find them again."""
+    """One or three nodes. `ports` is what a later command needs to find them again; `client_ports` is where clients are sent, which is
+    somewhere else when a proxy stands in between."""
 
     def __init__(self, folder, jars, settings, *, run_dir, log_dir, bound):
         self.folder, self.jars = folder, jars
@@ -148,15 +149,16 @@ class Kafka:
     @staticmethod
     def new_settings(nodes=1):
         """Choose ports and a name for a new cluster."""
-        ports, cluster = free_ports(2 * nodes), "-"
+        ports, cluster = free_ports(3 * nodes), "-"
         while cluster.startswith("-"):  # Kafka's command line would take it for an option
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-        return {"nodes": nodes, "ports": ports[:nodes], "controller_ports": ports[nodes:], "cluster": cluster}
+        return {"nodes": nodes, "ports": ports[:nodes], "client_ports": ports[:nodes], "controller_ports": ports[nodes:2 * nodes],
+                "internal_ports": ports[2 * nodes:], "cluster": cluster}
 
     @property
     def brokers(self):
         """host:port,... for clients."""
-        return ",".join("127.0.0.1:%d" % port for port in self.settings["ports"])
+        return ",".join("127.0.0.1:%d" % port for port in self.settings["client_ports"])
 
     def _node_dir(self, name):
         return os.path.join(self.folder, name)
@@ -167,6 +169,7 @@ class Kafka:
         voters = ",".join("%d@127.0.0.1:%d" % (i + 1, port) for i, port in enumerate(settings["controller_ports"]))
         with open(path, "w", encoding="ascii") as file:
             file.write(PROPERTIES.format(node=index + 1, voters=voters, port=settings["ports"][index], insync=2 if count > 2 else 1,
+                                         client_port=settings["client_ports"][index], internal_port=settings["internal_ports"][index],
                                          controller_port=settings["controller_ports"][index], replicas=count,
                                          data=os.path.join(self._node_dir(name), "data")))
         return path
@@ -209,13 +212,20 @@ class Kafka:
         wait_for("kafka to be ready", lambda: 0 < sum(p.alive() for p in self.nodes.values()) <= self.listed(), timeout_s,
                  alive=lambda: any(p.alive() for p in self.nodes.values()), pause_s=0.1)
 
-    def end_offsets(self, topic):
-        """{partition: high-water mark}."""
+    def _metadata(self):
         for port, process in zip(self.settings["ports"], self.nodes.values()):
             if process.alive():
-                brokers, topics = metadata(port)
-                return {p: end_offset(brokers[leader], topic, p) for p, leader in topics[topic].items()}
+                return metadata(port)
         raise OSError("no broker runs")
+
+    def end_offsets(self, topic):
+        """{partition: high-water mark}."""
+        brokers, topics = self._metadata()
+        return {p: end_offset(brokers[leader], topic, p) for p, leader in topics[topic].items()}
+
+    def leaders(self, topic):
+        """{partition: number of the node that leads it}."""
+        return self._metadata()[1][topic]
 
     def kill(self):
         """kill -9 of every node."""

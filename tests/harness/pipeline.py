@@ -6,15 +6,18 @@ LAYOUT of the folder
     etc/ log/ run/     configuration, log and pid file of every process
     rN.sock            ingest sockets
     spool/rN, kafka/, redis/, stripe.journal, cgroup/
+    clock/             by how much a program's wall clock is wrong, where clocks can be made wrong (tests/skew)
 
 HAPPY PATH  create(): choose ports. start(): Kafka, Redis and the double side by side, then the topics, then our programs, each until its
-            /readyz says 200, then the operator's key. stop(): everything, in the opposite order.
+            /readyz says 200, then the operator's key. stop(): everything, in the opposite order. With `proxied`, our programs reach Kafka, Redis
+            and the double through a proxy, each by a link of its own.
 FAILURES    Whatever does not come up is a HarnessError that carries the end of its log.
 """
 import contextlib
 import fcntl
 import json
 import os
+import struct
 import subprocess
 import urllib.error
 import urllib.request
@@ -22,6 +25,7 @@ import urllib.request
 from . import config, tools
 from .kafka import Kafka
 from .process import HarnessError, Process, free_ports, wait_for
+from .proxy import Proxy
 from .redis import Redis
 
 SOCKET_PATH_MAX = 107
@@ -52,6 +56,22 @@ def http_get(url, timeout_s=5, key=None):
         return 0, b""
 
 
+def _put_proxy_between(made):
+    """Send clients to ports of the proxy's; {link: [port, where it leads]}."""
+    links = {}
+    for kind, settings in (("kafka", made["kafka"]), ("redis", made["redis"])):
+        ports = settings["ports"]
+        settings["client_ports"] = free_ports(1 if settings.get("kind") == "pair" else len(ports))
+        for number, port in enumerate(settings["client_ports"], 1):
+            links[kind if len(settings["client_ports"]) == 1 else "%s-%d" % (kind, number)] = [port, ports[number - 1]]
+    if made["redis"]["kind"] == "pair":
+        (made["redis"]["replication_port"],) = free_ports(1)
+        links["replication"] = [made["redis"]["replication_port"], made["redis"]["ports"][0]]
+    (made["stripe_client_port"],) = free_ports(1)
+    links["stripe"] = [made["stripe_client_port"], made["stripe_ports"][0]]
+    return links
+
+
 class Pipeline:
     """A pipeline in a folder; `bound` ones die with the process that started them."""
 
@@ -64,22 +84,29 @@ class Pipeline:
         self.redis = Redis(self.path("redis"), self.made["redis"], **world)
         self.stripe = Process("stripe", **world)
         self.programs = {name: Process(name, **world) for name in self.made["ops_ports"]}
+        self.proxy = Proxy(Process("proxy", **world), self.made["proxy_port"], self.made["links"])
 
     @classmethod
-    def create(cls, folder, *, bound, runners=1, clock="system", kafka_nodes=1, redis_cluster=False, appendfsync="everysec", redis_users=False, faults=None,
-               spool_bytes_max="2G", exporter_poll="500ms"):
-        """Choose everything and write it down; nothing runs yet."""
+    def create(cls, folder, *, bound, runners=1, clock="system", kafka_nodes=1, redis="single", appendfsync="everysec", redis_users=False, faults=None,
+               spool_bytes_max="2G", exporter_poll="500ms", twins=False, proxied=False, skewed=False, extra=None):
+        """Choose everything and write it down; nothing runs yet. `twins`: a second aggregator and a second exporter; `skewed`: clocks that can
+        be made wrong; `extra`: {program: [[key, value]]} for the configuration files.
+        """
         folder = os.path.abspath(folder)
-        names = ["collector-r%d" % (i + 1) for i in range(runners)] + ["aggregator", "exporter", "api"]
-        ports = free_ports(len(names) + 3)
+        names = ["collector-r%d" % (i + 1) for i in range(runners)]
+        names += ["aggregator", "aggregator-2", "exporter", "exporter-2", "api"] if twins else ["aggregator", "exporter", "api"]
+        ports = free_ports(len(names) + 4)
         if len(os.path.join(folder, "r%d.sock" % runners)) > SOCKET_PATH_MAX:
             raise HarnessError("the folder's path is too long for Unix sockets (at most %d bytes)" % (SOCKET_PATH_MAX - len("/r00.sock")))
-        for sub in ("etc", "log", "run", "spool", "kafka", "redis", "cgroup"):
+        for sub in ("etc", "log", "run", "spool", "kafka", "redis", "cgroup", "clock"):
             os.makedirs(os.path.join(folder, sub), exist_ok=True)
+        made = {"kafka": Kafka.new_settings(kafka_nodes), "redis": Redis.new_settings(redis, appendfsync, redis_users),
+                "stripe_ports": ports[-3:-1], "stripe_client_port": ports[-3]}
+        links = _put_proxy_between(made) if proxied else {}
         write_json(os.path.join(folder, "pipeline.json"), {
             "runners": [{"name": "r%d" % (i + 1), "region": REGIONS[i % len(REGIONS)]} for i in range(runners)],
-            "clock": clock, "kafka": Kafka.new_settings(kafka_nodes), "redis": Redis.new_settings(redis_cluster, appendfsync, redis_users),
-            "ops_ports": dict(zip(names, ports)), "api_port": ports[-1], "stripe_ports": ports[-3:-1], "stripe_faults": faults,
+            "clock": clock, **made, "links": links, "proxy_port": ports[-4], "skewed": skewed, "extra": extra or {},
+            "ops_ports": dict(zip(names, ports)), "api_port": ports[-1], "stripe_faults": faults,
             "spool_bytes_max": spool_bytes_max, "exporter_poll": exporter_poll, "topics": dict(config.TOPICS)})
         return cls(folder, bound)
 
@@ -97,7 +124,7 @@ class Pipeline:
     @property
     def stripe_url(self):
         """The double's API."""
-        return "http://127.0.0.1:%d" % self.made["stripe_ports"][0]
+        return "http://127.0.0.1:%d" % self.made["stripe_client_port"]
 
     @property
     def stripe_admin_url(self):
@@ -133,12 +160,17 @@ class Pipeline:
         config.write_secret(key_file, config.STRIPE_KEY)
         ops = {name: "127.0.0.1:%d" % port for name, port in self.made["ops_ports"].items()}
         files = {
-            "aggregator": config.aggregator(shared, instance="aggregator-1", ops_listen=ops["aggregator"]),
-            "exporter": config.exporter(shared, instance="exporter-1", cluster="local", stripe_url=self.stripe_url, stripe_key_file=key_file,
-                                        ops_listen=ops["exporter"], poll_interval=self.made["exporter_poll"]),
             "api": config.api(shared, listen="127.0.0.1:%d" % self.made["api_port"], ops_listen=ops["api"]),
             "cli": config.cli(shared, cluster="local", programs=[(name, self.ops_url(name)) for name in self.programs]),
         }
+        for name in self.programs:
+            kind, _, number = name.partition("-")
+            instance = "%s-%s" % (kind, number or "1")
+            if kind == "aggregator":
+                files[name] = config.aggregator(shared, instance=instance, ops_listen=ops[name])
+            elif kind == "exporter":
+                files[name] = config.exporter(shared, instance=instance, cluster="local", stripe_url=self.stripe_url, stripe_key_file=key_file,
+                                              ops_listen=ops[name], poll_interval=self.made["exporter_poll"])
         for runner in self.made["runners"]:
             name = "collector-" + runner["name"]
             files[name] = config.collector(
@@ -147,13 +179,14 @@ class Pipeline:
                 ops_listen=ops[name])
             os.makedirs(self.path("spool", runner["name"]), exist_ok=True)
         for name, lines in files.items():
-            config.write(self.path("etc", name + ".conf"), lines)
+            config.write(self.path("etc", name + ".conf"), config.changed(lines, self.made["extra"].get(name.partition("-")[0], [])))
 
     # Processes.
 
     def processes(self):
         """Every process by its name, in the order of starting."""
-        return {**self.kafka.nodes, **self.redis.nodes, "stripe": self.stripe, **self.programs}
+        proxy = {"proxy": self.proxy.process} if self.proxy.links else {}
+        return {**self.kafka.nodes, **self.redis.nodes, "stripe": self.stripe, **proxy, **self.programs}
 
     def spawn(self, name):
         """Start one process, not waiting until it is ready; an error when it runs already."""
@@ -165,9 +198,24 @@ class Pipeline:
                 self.redis.start_node(name)
             elif name == "stripe":
                 self._spawn_stripe()
+            elif name == "proxy":
+                self.proxy.spawn(tools.PYTHON)
             else:
                 file = tools.program(PROGRAM_FILES[name.partition("-")[0]])
-                self.programs[name].spawn([file, "--config", self.path("etc", name + ".conf")])
+                self.programs[name].spawn([file, "--config", self.path("etc", name + ".conf")], env=self._skewed(name))
+
+    def _skewed(self, name):
+        """The environment of a program whose clock can be made wrong; None: ours."""
+        if not self.made["skewed"]:
+            return None
+        if not os.path.exists(self.path("clock", name)):
+            self.skew(name, 0)
+        return {**os.environ, "LD_PRELOAD": tools.program("libsandglass-skew.so"), "SANDGLASS_SKEW": self.path("clock", name)}
+
+    def skew(self, name, seconds):
+        """Step a program's wall clock so that it is wrong by this much. The file is never truncated: the program has it mapped."""
+        with open(os.open(self.path("clock", name), os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+            file.write(struct.pack("=q", seconds * 10 ** 9))
 
     def _spawn_stripe(self):
         listen, admin = ("127.0.0.1:%d" % port for port in self.made["stripe_ports"])
@@ -192,6 +240,8 @@ class Pipeline:
                 self.kafka.wait_ready(timeout_s)
             elif name in self.redis.nodes:
                 self.redis.wait_ready(timeout_s)
+            elif name == "proxy":
+                self.proxy.wait_ready(timeout_s)
             else:
                 wait_for("%s to be ready" % name, lambda: self.ready(name), timeout_s, alive=self.processes()[name].alive)
         except HarnessError as error:
@@ -207,10 +257,11 @@ class Pipeline:
         """Start everything that does not run, and wait until all of it is ready."""
         self.write_configs()
         report("Kafka, Redis, the double of Stripe")
-        for name in [*self.kafka.nodes, *self.redis.nodes, "stripe"]:
+        others = [name for name in self.processes() if name not in self.programs]
+        for name in others:
             if not self.processes()[name].alive():
                 self.spawn(name)
-        for name in [*self.redis.nodes, "stripe", *self.kafka.nodes]:
+        for name in reversed(others):
             self.wait_ready(name)
         self._create_topics()
         report("our programs")
@@ -233,6 +284,7 @@ class Pipeline:
         self.stripe.stop()
         self.redis.stop()
         self.kafka.stop()
+        self.proxy.process.stop()
         return clean
 
     def kill(self):

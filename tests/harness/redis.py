@@ -1,4 +1,5 @@
-"""Redis on this machine: one server, or a cluster of three, with an append-only file; and the small client that the harness itself uses."""
+"""Redis on this machine: one server, one with a replica, or a cluster of three, with append-only files; and the small client that the harness
+itself uses."""
 import hashlib
 import os
 import secrets
@@ -20,11 +21,14 @@ aof-load-truncated no
 save ""
 maxmemory-policy noeviction
 daemonize no
-{cluster}{users}"""
+{role}{users}"""
 ADMIN = "harness"  # the user of the harness itself, where there are users
-CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\n"
+CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\ncluster-announce-port {port}\n"
+REPLICA = "replicaof 127.0.0.1 {port}\nrepl-diskless-sync-delay 0\n"
 SLOTS = 16384
+NODES = {"single": 1, "pair": 2, "cluster": 3}
 PIPELINE_MAX = 500
+AOF_LOOK_BYTES = 4 << 20
 
 
 class RedisError(Exception):
@@ -73,7 +77,9 @@ class Connection:
 
 
 class Redis:
-    """One server or a cluster of three masters."""
+    """One server, one with a replica, or a cluster of three masters. Clients are sent to `client_ports`, which are others when a proxy stands
+    in between; a replica follows its primary through `replication_port`, so that either can be pointed elsewhere.
+    """
 
     def __init__(self, folder, settings, *, run_dir, log_dir, bound):
         self.folder, self.settings = folder, settings
@@ -81,28 +87,42 @@ class Redis:
         for node in range(1, len(settings["ports"]) + 1):
             name = "redis" if len(settings["ports"]) == 1 else "redis-%d" % node
             self.nodes[name] = Process(name, run_dir, log_dir, bound)
+        self.primary = next(iter(self.nodes))  # of a pair
 
     @staticmethod
-    def new_settings(cluster=False, appendfsync="everysec", users=False):
+    def new_settings(kind="single", appendfsync="everysec", users=False):
         """Choose ports and, with users, a password for all of them. A cluster node also needs its port + 10000, which is as good as free."""
-        return {"ports": free_ports(3 if cluster else 1), "appendfsync": appendfsync, "password": secrets.token_hex(16) if users else None}
+        ports = free_ports(NODES[kind])
+        return {"kind": kind, "ports": ports, "client_ports": ports, "replication_port": ports[0], "appendfsync": appendfsync,
+                "password": secrets.token_hex(16) if users else None}
 
     @property
     def cluster(self):
         """Whether it is a cluster."""
-        return len(self.settings["ports"]) > 1
+        return self.settings["kind"] == "cluster"
+
+    @property
+    def _serving(self):
+        """The ports that have the data."""
+        return [self.port(self.primary)] if self.settings["kind"] == "pair" else self.settings["ports"]
 
     @property
     def address(self):
         """host:port,... for clients."""
-        return ",".join("127.0.0.1:%d" % port for port in self.settings["ports"])
+        return ",".join("127.0.0.1:%d" % port for port in self.settings["client_ports"])
 
     def data_dir(self, name):
         """The folder of one node's files."""
         return os.path.join(self.folder, name)
 
-    def _port(self, name):
+    def port(self, name):
+        """A node's own port."""
         return self.settings["ports"][list(self.nodes).index(name)]
+
+    def _role(self, name):
+        if self.cluster:
+            return CLUSTER.format(port=self.settings["client_ports"][list(self.nodes).index(name)])
+        return REPLICA.format(port=self.settings["replication_port"]) if self.is_replica(name) else ""
 
     def start_node(self, name):
         """Start one node; it may still be loading when this returns."""
@@ -110,8 +130,8 @@ class Redis:
         os.makedirs(data, exist_ok=True)
         path = os.path.join(data, "redis.conf")
         with open(path, "w", encoding="ascii") as file:
-            file.write(CONFIG.format(port=self._port(name), data=data, appendfsync=self.settings["appendfsync"],
-                                     cluster=CLUSTER if self.cluster else "", users=self._users(data)))
+            file.write(CONFIG.format(port=self.port(name), data=data, appendfsync=self.settings["appendfsync"], role=self._role(name),
+                                     users=self._users(data)))
         self._mend(data)
         # Debian's redis-server package brings a running service with it. The same program is in redis-tools as redis-check-rdb; which of the
         # two it is, it decides by the name it is called by.
@@ -152,7 +172,7 @@ class Redis:
 
     def _answers(self, name, *command):
         try:
-            connection = self._connect(self._port(name), 2)
+            connection = self._connect(self.port(name), 2)
             try:
                 return connection.call(*command)
             finally:
@@ -169,19 +189,36 @@ class Redis:
                 self._make_cluster()
             for name in self.nodes:
                 wait_for("the cluster to be whole", lambda n=name: b"cluster_state:ok" in (self._answers(n, "CLUSTER", "INFO") or b""), timeout_s)
+        for name in self.nodes:
+            if self.is_replica(name):
+                wait_for("the replica to follow", lambda n=name: self._follows(n), timeout_s)
+
+    def _follows(self, name):
+        return b"master_link_status:up" in (self._answers(name, "INFO", "replication") or b"")
+
+    def is_replica(self, name):
+        """Whether a node only follows."""
+        return self.settings["kind"] == "pair" and name != self.primary
+
+    def promote(self):
+        """Make the replica of a pair the primary; the old one goes on as it is until it is ended. Its name."""
+        old, self.primary = self.primary, next(name for name in self.nodes if name != self.primary)
+        if self._answers(self.primary, "REPLICAOF", "NO", "ONE") != b"OK":
+            raise HarnessError("%s can not be promoted" % self.primary)
+        return old
 
     def _make_cluster(self):
         share = SLOTS // len(self.nodes) + 1
         for index, name in enumerate(self.nodes):
             self._answers(name, "CLUSTER", "ADDSLOTSRANGE", index * share, min(SLOTS, (index + 1) * share) - 1)
             self._answers(name, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-            self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self._port(name))
+            self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self.port(name))
 
     def many(self, commands):
         """The replies to many commands, in order, pipelined per server. The first word after a command's name is its key, which says
         what server has it."""
         replies, left = [None] * len(commands), list(enumerate(commands))
-        for port in self.settings["ports"]:
+        for port in self._serving:
             if not left:
                 break
             connection, moved = self._connect(port), []
@@ -210,9 +247,14 @@ class Redis:
         replies = self.many([("HGETALL", key) for key in keys])
         return {key: dict(zip(reply[::2], reply[1::2])) for key, reply in zip(keys, replies)}
 
+    def set_all(self, parameter, value):
+        """CONFIG SET on every node."""
+        for name in self.nodes:
+            self._answers(name, "CONFIG", "SET", parameter, value)
+
     def flush_all(self):
         """Empty it."""
-        for port in self.settings["ports"]:
+        for port in self._serving:
             connection = self._connect(port)
             connection.call("FLUSHALL", "SYNC")
             connection.close()
@@ -241,6 +283,19 @@ class Redis:
         size = os.path.getsize(path)
         os.truncate(path, max(0, size - count))
         return size - os.path.getsize(path)
+
+    def cut_aof_in_transaction(self, name):
+        """Cut a dead node's newest append-only file in the middle of its last transaction, which is a script's; how many bytes were cut."""
+        path, size = self._newest_aof(name), self.aof_bytes(name)
+        with open(path, "rb") as file:
+            start = max(0, size - AOF_LOOK_BYTES)
+            file.seek(start)
+            data = file.read()
+        begin = data.rfind(b"\r\nMULTI\r\n")
+        end = data.find(b"\r\nEXEC\r\n", begin)
+        if begin < 0 or end < 0:
+            raise HarnessError("no whole transaction at the end of %s's append-only file" % name)
+        return self.cut_aof_tail(name, size - start - (begin + end) // 2)
 
     def freeze(self, name):
         """SIGSTOP: it is there, and does not answer."""

@@ -122,9 +122,9 @@ def _books(pipeline, teams):
     return totals
 
 
-def unbilled(pipeline):
-    """Reasons why a closed hour is not, or not exactly, what Stripe would bill."""
-    reasons, customers, billed, state = [], accounts(pipeline), pipeline.billed(), shards(pipeline)
+def unbilled(pipeline, customers):
+    """Reasons why a closed hour of these teams, {team: customer}, is not, or not exactly, what Stripe would bill."""
+    reasons, billed, state = [], pipeline.billed(), shards(pipeline)
     rollups = hour_rollups(pipeline, customers)
     books = _books(pipeline, {(number, team) for number, team, _ in rollups})
     for (number, team, hour), sums in rollups.items():
@@ -141,8 +141,8 @@ def unbilled(pipeline):
     return reasons
 
 
-def settle(pipeline, timeout_s, report=lambda text: None):
-    """Wait until all is settled; the reasons why it is not, when time is up."""
+def settle(pipeline, timeout_s, report=lambda text: None, customers=None):
+    """Wait until all is settled; the reasons why it is not, when time is up. Who has no `customers` to tell finds them in the control topic."""
     deadline, reasons = time.monotonic() + timeout_s, ["nothing looked at yet"]
     ends, steady_since = None, None
     while True:
@@ -153,7 +153,7 @@ def settle(pipeline, timeout_s, report=lambda text: None):
                 if steady_since is not None and time.monotonic() - steady_since >= STEADY_S:
                     ends = pipeline.kafka.end_offsets(pipeline.made["topics"]["events"])
             if ends is not None:
-                reasons = not_rolled_up(pipeline, ends) or unbilled(pipeline)
+                reasons = not_rolled_up(pipeline, ends) or unbilled(pipeline, customers or accounts(pipeline))
                 if not reasons:
                     return []
         except (OSError, RedisError, KeyError, subprocess.SubprocessError) as error:

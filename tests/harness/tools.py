@@ -18,6 +18,7 @@ _FOLDERS = {
     "sandglass-api": "aggregator/api",
     "sandglass": "aggregator/ctl",
     "sandglass-fleet": "tests/fleet",
+    "libsandglass-skew.so": "tests/skew",
 }
 
 

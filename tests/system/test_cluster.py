@@ -5,7 +5,7 @@ from conftest import assert_exact, start_fleet
 
 
 def test_a_redis_cluster_of_three_is_exact_while_its_nodes_die(make_pipeline):
-    pipeline = make_pipeline(redis_cluster=True)
+    pipeline = make_pipeline(redis="cluster")
     fleet = start_fleet(pipeline, events=150_000, seconds=15)
     for name in pipeline.redis.nodes:
         time.sleep(2)
@@ -27,7 +27,7 @@ def test_a_kafka_of_three_is_exact_while_one_broker_after_the_other_dies(make_pi
 
 
 def test_the_shipped_users_of_redis_have_the_rights_they_need(make_pipeline):
-    pipeline = make_pipeline(redis_cluster=True, redis_users=True)
+    pipeline = make_pipeline(redis="cluster", redis_users=True)
     fleet = start_fleet(pipeline, events=30_000)
     assert_exact(pipeline, fleet)
     pipeline.redis.flush_all()
