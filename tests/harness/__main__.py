@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from . import checks, demo, settle, tools
+from . import checks, demo, settle, tools, torture
 from .pipeline import Pipeline, http_get
 from .process import HarnessError
 
@@ -112,6 +112,13 @@ def arguments():
     one = lives_in(verb("up", up, "a pipeline to play with"))
     one.add_argument("--runners", type=int, help="r1..rN, regions eu and us in turn (default 1)")
     one.add_argument("--clock", choices=("system", "event"), help="what moves the collectors' time (default system)")
+    one = verb("torture", torture.torture, "round after round a bad day, and after each the proof")
+    one.add_argument("--rounds", type=int, default=15)
+    one.add_argument("--seed", type=int, default=1)
+    one.add_argument("--minutes", type=float, help="no new round after so many minutes")
+    one.add_argument("--only", action="append", default=[], metavar="NAME", help="draw from this fault alone; may be given several times")
+    one.add_argument("--from-round", type=int, default=0, help="leave out the rounds before; a repeated round needs its --seed and --rounds")
+    one.add_argument("--list", action="store_true", help="the faults by name")
     lives_in(verb("start", start, "start a program that has ended")).add_argument("name")
     lives_in(verb("status", status, "what runs"))
     lives_in(verb("settle", settled, "wait until all is rolled up and billed")).add_argument("--timeout", type=float, default=120)

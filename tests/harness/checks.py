@@ -34,8 +34,8 @@ def _system():
                                       SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
 
 
-def _demo():
-    return _build("release") and _run(tools.PYTHON, "-m", "harness", "demo", SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
+def _harness(*verb):
+    return _build("release") and _run(tools.PYTHON, "-m", "harness", *verb, SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
 
 
 # Tests of Python code are the same whatever C is built with; sanitizers run the simulations with fewer seeds.
@@ -45,7 +45,8 @@ STAGES = {
     "unit": lambda: _ctest("dev") and _ctest("release", *WITHOUT_PYTHON),
     "sanitize": lambda: _ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200"),
     "system": _system,
-    "demo": _demo,
+    "torture": lambda: _harness("torture", "--rounds", "15"),
+    "demo": lambda: _harness("demo"),
 }
 
 
