@@ -17,6 +17,7 @@
 #include "common/loop.h"
 #include "common/ops_http.h"
 #include "common/service.h"
+#include "proto/json_memory.h"
 #include "sandglass/limits.h"
 
 /* aggregator/api/openapi.json, made into a C file by the build. */
@@ -238,6 +239,7 @@ int main(int argc, char **argv)
     if (!args_main_setup(argc, argv, &table, &a.config, &status)) return status;
     log_init(table.program, (enum log_level)a.config.log_level);
     service_setup(FILES_MAX);
+    json_memory_setup();
     health_init(&a.health, components, COMPONENTS, NULL);
     counters_init(&a.counters, specs, API_COUNTER_COUNT);
     enum sg_error e = serve(&a, &f);

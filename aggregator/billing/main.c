@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/ops_http.h"
 #include "common/service.h"
+#include "proto/json_memory.h"
 #include "sandglass/limits.h"
 
 #define C struct exporter_config
@@ -91,6 +92,7 @@ int main(int argc, char **argv)
     if (!args_main_setup(argc, argv, &exporter_config_table, &config, &status)) return status;
     log_init("sandglass-exporter", (enum log_level)config.log_level);
     service_setup(4096);
+    json_memory_setup();
     enum sg_error e = exporter_init(&x, &config, &f);
     if (e == SG_OK) {
         struct ops_http_config listen = {

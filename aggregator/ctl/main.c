@@ -6,6 +6,7 @@
 #include "aggregator/ctl/ctl.h"
 #include "common/log.h"
 #include "common/rfc3339.h"
+#include "proto/json_memory.h"
 #include "sandglass/limits.h"
 
 static const char default_config[] = "/etc/sandglass/sandglass.conf";
@@ -254,6 +255,7 @@ int main(int argc, char **argv)
     bool check = false;
     int words;
     log_init("sandglass", LOG_ERROR);
+    json_memory_setup();
     argc--;
     argv++;
     for (int taken = 1; taken;) {
