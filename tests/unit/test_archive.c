@@ -110,6 +110,14 @@ Test(archive, what_encoding_would_not_write_is_refused)
         "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3}\n",
         "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\nend\nat\t1\n",
         "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\nat\t1\t2\n",
+        "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\nat\n\t1\n",
+        "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\nat",
+        "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\nabc\n",
+        "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":1024,\"part\":0}\nat\t1\n",
+        "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":4294967296}\nat\t1\n",
+        "{\"v\":1,\"kind\":\"archive_cells\",\"at\":9999999999999999}\n",
+        "{\"v\":1,\"kind\":\"archive_cells\",\"at\":7}\nu:h:9999999999999999:t:p:r\t0\t@1 x=1\n",
+        "{\"v\":1,\"kind\":\"archive_cells\",\"at\":7}\nu:h:3600:t",
     };
     struct archive_head head;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -121,6 +129,54 @@ Test(archive, what_encoding_would_not_write_is_refused)
     struct sg_fault f = {0};
     cr_assert_eq(archive_decode(newer, sizeof newer - 1, &head, NULL, &f), SG_ERR_VERSION);
     cr_assert_not_null(strstr(f.text, "23"));
+    static char longer[ARCHIVE_BYTES_MAX + 1];
+    memset(longer, '\n', sizeof longer);
+    memcpy(longer, bad[2], strlen(bad[2]));
+    cr_assert_eq(archive_decode(longer, sizeof longer, &head, NULL, &f), SG_ERR_LIMIT);
+}
+
+static enum sg_error refuse_cell(void *arg, const struct archive_cell *c)
+{
+    (void)c;
+    ++*(int *)arg;
+    return SG_ERR_STATE;
+}
+
+static enum sg_error refuse_mark(void *arg, const struct archive_head *h, const struct archive_mark *m)
+{
+    (void)h;
+    (void)m;
+    ++*(int *)arg;
+    return SG_ERR_STATE;
+}
+
+Test(archive, a_reader_ends_the_reading_or_takes_only_its_kind)
+{
+    static const char cells[] = "{\"v\":1,\"kind\":\"archive_cells\",\"at\":7}\nu:h:3600:t:p:r\t0\t@1 x=1\n"
+                                "u:h:7200:t:p:r\t0\t@1 x=1\n";
+    static const char marks[] = "{\"v\":1,\"kind\":\"archive_marks\",\"at\":7,\"partition\":3,\"part\":0}\n"
+                                "at\t1\nr:x:1\tseq=1\n";
+    int calls = 0;
+    const struct archive_each each = {refuse_cell, refuse_mark, &calls}, none = {NULL, NULL, NULL};
+    struct archive_head head;
+    cr_assert_eq(archive_decode(cells, sizeof cells - 1, &head, &each, NULL), SG_ERR_STATE);
+    cr_assert_eq(archive_decode(marks, sizeof marks - 1, &head, &each, NULL), SG_ERR_STATE);
+    cr_assert_eq(calls, 2);
+    cr_assert_eq(archive_decode(cells, sizeof cells - 1, &head, &none, NULL), SG_OK);
+    cr_assert_eq(archive_decode(marks, sizeof marks - 1, &head, &none, NULL), SG_OK);
+}
+
+Test(archive, a_full_record_takes_no_cell_more)
+{
+    struct buffer b;
+    struct archive_head head;
+    struct archive_cell c = cell(WINDOW_HOUR, "p1");
+    buffer_init(&b, ARCHIVE_BYTES_MAX);
+    archive_begin_cells(&b, (struct wall_ms){7});
+    while (archive_add_cell(&b, &c)) continue;
+    cr_assert_gt(b.length, ARCHIVE_BYTES_MAX - 1000);
+    cr_assert_eq(archive_decode(b.data, b.length, &head, NULL, NULL), SG_OK);
+    buffer_destroy(&b);
 }
 
 Test(archive, files_of_the_first_version_are_read)

@@ -33,3 +33,12 @@ Test(backoff, gives_the_same_waits_for_the_same_seed)
     backoff_init(&b, 5, 5000, 3);
     for (int i = 0; i < 50; i++) cr_assert_eq(backoff_next(&a), backoff_next(&b));
 }
+
+Test(backoff, never_counts_beyond_its_last_attempt)
+{
+    struct backoff b;
+    backoff_init(&b, 10, 1000, 7);
+    b.attempt = UINT32_MAX;
+    cr_assert_leq(backoff_next(&b), 1000);
+    cr_assert_eq(b.attempt, UINT32_MAX);
+}

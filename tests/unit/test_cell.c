@@ -28,9 +28,28 @@ Test(cell, every_field_has_a_name_that_is_found_again)
 
 Test(cell, names_that_are_no_field_are_refused)
 {
-    static const char *const names[] = {"",        "vcpu",      "vcpu_msx",      "exit.",         "exit.256",
-                                        "exit.01", "exit.-1",   "creates.",      "creates.x",     "destroys.xx",
-                                        "api.",    "api.other", "api.other.6xx", "api.other.0xx", "api..2xx"};
+    static const char *const names[] = {"",
+                                        "vcpu",
+                                        "vcpu_msx",
+                                        "exit.",
+                                        "exit.256",
+                                        "exit.01",
+                                        "exit.-1",
+                                        "creates.",
+                                        "creates.x",
+                                        "destroys.xx",
+                                        "api.",
+                                        "api.other",
+                                        "api.other.6xx",
+                                        "api.other.0xx",
+                                        "api..2xx",
+                                        "exit.1234",
+                                        "exit./",
+                                        "exit.a",
+                                        "api.other-2xx",
+                                        "api.other.2yx",
+                                        "api.other.2xy",
+                                        "api.nothing.2xx"};
     enum field f;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         cr_assert_not(field_parse(names[i], strlen(names[i]), &f));
@@ -140,4 +159,72 @@ Test(cell, identifiers_are_letters_digits_underscore_and_dash)
     memset(longest, 'z', sizeof longest);
     cr_assert(id_valid(longest, ID_BYTES_MAX));
     cr_assert_not(id_valid(longest, ID_BYTES_MAX + 1));
+}
+
+Test(cell, sums_of_families_do_not_overflow_either)
+{
+    const enum field exit_0 = FIELD_EXIT, exit_2 = (enum field)(FIELD_EXIT + 2);
+    struct sums s = {0}, most = {0}, plain = {0};
+    cr_assert(sums_empty(&s));
+    cr_assert_eq(sums_add(&s, exit_2, (struct amount){UINT64_MAX}), SG_OK);
+    cr_assert_not(sums_empty(&s));
+    cr_assert_eq(sums_get(&s, exit_0).v, 0);
+    cr_assert_eq(sums_get(&s, (enum field)(FIELD_EXIT + 3)).v, 0);
+    cr_assert_eq(sums_add(&s, exit_2, (struct amount){1}), SG_ERR_OVERFLOW);
+    cr_assert_eq(sums_add(&most, exit_0, (struct amount){1}), SG_OK);
+    cr_assert_eq(sums_add(&most, exit_2, (struct amount){1}), SG_OK);
+    cr_assert_eq(sums_add_all(&s, &most), SG_ERR_OVERFLOW);
+    cr_assert_eq(sums_get(&s, exit_2).v, UINT64_MAX);
+    cr_assert_eq(sums_add(&plain, FIELD_EXECS, (struct amount){UINT64_MAX}), SG_OK);
+    cr_assert_not(sums_empty(&plain));
+    cr_assert_eq(sums_add_all(&plain, &plain), SG_ERR_OVERFLOW);
+    sums_destroy(&s);
+    sums_destroy(&most);
+}
+
+Test(cell, amounts_and_windows_are_exact)
+{
+    struct amount a = {7};
+    cr_assert(amount_mul(&a, UINT64_MAX / 3, 3) && a.v == UINT64_MAX);
+    cr_assert_not(amount_mul(&a, UINT64_MAX / 3 + 1, 3));
+    cr_assert(amount_sub(&a, (struct amount){5}, (struct amount){5}) && a.v == 0);
+    cr_assert_not(amount_sub(&a, (struct amount){5}, (struct amount){6}));
+    cr_assert_eq(window_length_ms(WINDOW_MINUTE), MINUTE_MS);
+    cr_assert_eq(window_length_ms(WINDOW_HOUR), HOUR_MS);
+    cr_assert_eq(window_length_ms(WINDOW_DAY), DAY_MS);
+}
+
+#define RUN "@5 team=t project=- region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=running"
+
+Test(cell, what_a_run_would_not_write_is_refused)
+{
+    static const char *const bad[] = {
+        "@5 team=- project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=running",
+        "@5 team=t project=. region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=running",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1025 mem_mib=2 disk_mib=3 state=running",
+        "@5 team=t project=p region=eu runner=r1 vcpus=x mem_mib=2 disk_mib=3 state=running",
+        "@5 team=t project=p region=eu runner=r1 vcpus:1 mem_mib=2 disk_mib=3 state=running",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=running ",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=runningx",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=stopped",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 states=running",
+        "@5 team=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3",
+        "@5\tteam=t project=p region=eu runner=r1 vcpus=1 mem_mib=2 disk_mib=3 state=running",
+        RUN " create_ms=86400001",
+        RUN " created=0",
+        RUN " created=9999999999999999",
+        RUN " origin=nothing",
+        RUN " reason=nothing",
+        RUN " exit=256 exit_at=1",
+        RUN " exit=1",
+        RUN " exit=1 exit_at=9999999999999999",
+        RUN " exit=1 exit_at=x",
+        RUN " create_ms=x",
+        RUN " execs=0",
+    };
+    struct run r;
+    uint64_t offset;
+    cr_assert_eq(run_cell_decode(RUN, sizeof RUN - 1, &offset, &r), SG_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_assert_eq(run_cell_decode(bad[i], strlen(bad[i]), &offset, &r), SG_ERR_MALFORMED, "accepted: %s", bad[i]);
 }

@@ -137,3 +137,59 @@ Test(control, the_first_version_is_read_for_ever)
     cr_assert_str_eq(control_view_account(&v, "t")->customer.s, "c");
     control_view_destroy(&v);
 }
+
+/* Replaces the first `from` in a good record that creates a key and expects this error. */
+static void refused(enum control_kind kind, const char *from, const char *to, enum sg_error expected)
+{
+    char text[CONTROL_BYTES_MAX + 1], changed[2 * CONTROL_BYTES_MAX];
+    struct control_chain writer = {0}, chain = {0};
+    struct control_fact fact = fact_of(kind, kind == CONTROL_KEY_REVOKED ? NULL : "t1",
+                                       kind == CONTROL_ACCOUNT_SET ? "cus_1" : NULL, 'a'),
+                        back;
+    size_t length;
+    struct sg_fault f = {0};
+    cr_assert_eq(control_encode(&writer, &fact, text, &length), SG_OK);
+    text[length] = '\0';
+    const char *at = strstr(text, from);
+    cr_assert_not_null(at, "%s", from);
+    int n = snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    cr_assert_eq(control_decode(&chain, changed, (size_t)n, &back, &f), expected, "accepted %s", to);
+    cr_assert_eq(chain.seq, 0);
+    cr_assert_null(strstr(f.text, "CANARY"));
+}
+
+Test(control, what_encoding_would_not_write_is_refused)
+{
+    refused(CONTROL_KEY_CREATED, "\"v\":1", "\"v\":\"CANARY\"", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"seq\":1", "\"seq\":-1", SG_ERR_MISMATCH);
+    refused(CONTROL_KEY_CREATED, "\"seq\":1", "\"seq\":2", SG_ERR_MISMATCH);
+    refused(CONTROL_KEY_CREATED, "\"prev\":\"0", "\"prev\":\"1", SG_ERR_MISMATCH);
+    refused(CONTROL_KEY_CREATED, "\"prev\"", "\"CANARY\"", SG_ERR_MISMATCH);
+    refused(CONTROL_KEY_CREATED, "\"at\":1763884800000", "\"at\":9999999999999999", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"root\"", "\"CANARY.\"", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"root\"", "7", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"fact\":\"key_created\"", "\"fact\":7", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"key\":\"a", "\"key\":\"A", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"key\":\"a", "\"key\":\"aa", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"key\":", "\"CANARY\":", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"team\":\"t1\"", "\"team\":7", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"billing\"", "\"BILLING\"", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"billing\"", "7", SG_ERR_MALFORMED);
+    refused(CONTROL_ACCOUNT_SET, "\"cus_1\"", "\"\"", SG_ERR_MALFORMED);
+    static char longer[CONTROL_BYTES_MAX + 1];
+    struct control_chain chain = {0};
+    struct control_fact back;
+    cr_assert_eq(control_decode(&chain, longer, sizeof longer, &back, NULL), SG_ERR_LIMIT);
+}
+
+Test(control, a_key_that_was_never_made_may_be_revoked_and_nothing_follows)
+{
+    struct control_view v = {0};
+    struct control_chain writer = {0};
+    say(&v, &writer, fact_of(CONTROL_KEY_REVOKED, NULL, NULL, 'a'));
+    cr_assert_null(control_view_key(&v, fact_of(CONTROL_KEY_REVOKED, NULL, NULL, 'a').key_hex));
+    say(&v, &writer, fact_of(CONTROL_KEY_CREATED, "t1", NULL, 'b'));
+    cr_assert_null(control_view_account(&v, "t1"));
+    cr_assert_null(control_view_customer(&v, "cus_1"));
+    control_view_destroy(&v);
+}

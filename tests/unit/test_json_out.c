@@ -99,6 +99,8 @@ Test(json_out, keeps_utf8_and_replaces_what_is_not)
         {"\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},                 /* surrogate */
         {"\xf4\x90\x80\x80", 4, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""}, /* beyond U+10FFFF */
         {"\xe2\x82", 2, "\"\xef\xbf\xbd\xef\xbf\xbd\""},                                 /* cut */
+        {"\xe0\x80\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},                 /* overlong */
+        {"\xe2\x82(", 3, "\"\xef\xbf\xbd\xef\xbf\xbd(\""},
         {"\xffz", 2, "\"\xef\xbf\xbdz\""},
         {"a\0b", 3, "\"a\\u0000b\""},
     };

@@ -76,10 +76,10 @@ Test(ledger, an_unknown_version_is_refused_with_its_number)
 }
 
 /* Replaces the first `from` in a good record and expects a refusal that quotes nothing. */
-static void refused(const char *from, const char *to)
+static void refused_in(struct ledger_record r, const char *from, const char *to)
 {
     char text[4096], changed[4096];
-    struct ledger_record r = intent(), back;
+    struct ledger_record back;
     struct sg_fault f = {0};
     size_t n = encode(&r, text);
     text[n] = '\0';
@@ -90,8 +90,71 @@ static void refused(const char *from, const char *to)
     cr_assert_null(strstr(f.text, "CANARY"));
 }
 
+static void refused(const char *from, const char *to)
+{
+    refused_in(intent(), from, to);
+}
+
+/* The same record as its answer, or as a note about it. */
+static struct ledger_record intent_as(enum ledger_kind kind)
+{
+    struct ledger_record r = {.kind = kind, .meter = FIELD_VCPU_MS, .hour = {INT64_C(1763884800000)}, .revision = 1};
+    r.team = r.customer = (struct id){"t1"};
+    r.status = 200;
+    snprintf(r.request_id, sizeof r.request_id, "%s", kind == LEDGER_OUTCOME ? "req_1" : "");
+    return r;
+}
+
+Test(ledger, an_answer_or_a_note_that_encoding_would_not_write_is_refused)
+{
+    const struct ledger_record outcome = intent_as(LEDGER_OUTCOME), note = intent_as(LEDGER_NOTE);
+    refused_in(outcome, "\"accepted\"", "\"CANARY\"");
+    refused_in(outcome, "\"accepted\"", "7");
+    refused_in(outcome, "\"status\":200", "\"status\":1000");
+    refused_in(outcome, "\"status\":200", "\"status\":-1");
+    refused_in(outcome, "\"req_1\"", "\"CANARY 1\"");
+    refused_in(outcome, "\"req_1\"", "7");
+    refused_in(outcome, "req_1", "r23456789012345678901234567890123456789012345678901234567890123456");
+    refused_in(note, "\"refused\"", "\"CANARY\"");
+    refused_in(note, "\"status\":200", "\"status\":\"CANARY\"");
+}
+
+Test(ledger, what_is_too_long_is_a_limit)
+{
+    static char text[LEDGER_BYTES_MAX + 1], positions[LEDGER_POSITIONS_BYTES + 1];
+    struct ledger_record r = intent(), back;
+    struct sg_fault f = {0};
+    size_t n;
+    memset(text, ' ', sizeof text);
+    cr_assert_eq(ledger_decode(text, sizeof text, &back, &f), SG_ERR_LIMIT);
+    cr_assert_eq(ledger_encode(&r, text, 100, &n), SG_ERR_LIMIT);
+    memset(positions, '1', sizeof positions - 1);
+    r.positions = positions;
+    cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_OK);
+    cr_assert_eq(ledger_decode(text, n, &back, &f), SG_ERR_MALFORMED);
+    memset(positions, '\"', sizeof positions - 1); /* each is written as two */
+    cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_ERR_LIMIT);
+}
+
 Test(ledger, what_encoding_would_not_write_is_refused)
 {
+    refused("\"v\":1", "\"v\":\"CANARY\"");
+    refused("\"v\":1", "\"V\":1");
+    refused("\"kind\":\"intent\"", "\"kind\":7");
+    refused("\"at\":1", "\"at\":-1");
+    refused("\"hour\":1763884800", "\"hour\":\"CANARY\"");
+    refused("\"meter\":\"vcpu_ms\"", "\"meter\":7");
+    refused("\"team\":\"t1\"", "\"team\":7");
+    refused("\"customer\":\"cus_1\"", "\"customer\":\"\"");
+    refused("\"total\":3600000", "\"total\":0");
+    refused("\"mode\":\"set\"", "\"mode\":7");
+    refused("\"sg1-", "\"CANARY sg1-");
+    refused("\"sg1-", "\"sg1-0");
+    refused("\"identifier\":\"sg1-00000000000000000000000000000000000000000000000000000000000000ff\"",
+            "\"identifier\":\"\"");
+    refused("\"body\":\"event_name=vcpu_ms&payload%5Bvalue%5D=3600000\"", "\"body\":\"\"");
+    refused("\"body\":\"event_name=vcpu_ms&payload%5Bvalue%5D=3600000\"", "\"body\":7");
+    refused("\"positions\":\"0@88123 3@99\"", "\"positions\":7");
     refused("\"intent\"", "\"CANARY\"");
     refused("\"t1\"", "\"CANARY:x\"");
     refused("\"vcpu_ms\"", "\"CANARY\"");

@@ -74,3 +74,20 @@ Test(mark, the_longest_texts_fit)
     cr_assert_leq(mark_encode(&m, text), MARK_BYTES_MAX);
     cr_assert_leq(mark_field_encode(g.runner.s, UINT64_MAX, field), MARK_FIELD_BYTES_MAX);
 }
+
+Test(mark, a_digest_is_lower_case_hex_and_a_time_is_one)
+{
+    struct mark m = example(), back;
+    char text[MARK_BYTES_MAX];
+    size_t length = mark_encode(&m, text);
+    text[length] = '\0';
+    char *digit = strstr(text, "sha=") + 4;
+    for (const char *bad = "g:@`AF"; *bad; bad++) {
+        char was = *digit;
+        *digit = *bad;
+        cr_assert_eq(mark_decode(text, length, &back), SG_ERR_MALFORMED, "%c", *bad);
+        *digit = was;
+    }
+    static const char late[] = "seq=12 ct=9999999999999999 last=5 region=eu";
+    cr_assert_eq(mark_decode(late, sizeof late - 1, &back), SG_ERR_MALFORMED);
+}

@@ -32,11 +32,24 @@ Test(params, known_parameters_are_taken)
 
 Test(params, bad_values_are_refused_and_never_quoted)
 {
-    static const char *const bad[][2] = {
-        {"from", "CANARY"},     {"to", "CANARY"},     {"project", "CANARY.x"}, {"region", "-"},
-        {"limit", "0"},         {"limit", "1001"},    {"limit", "1x"},         {"limit", "-1"},
-        {"cursor", "CANARY"},   {"cursor", "1-"},     {"meter", "CANARY"},     {"step", "CANARY"},
-        {"group_by", "CANARY"}, {"format", "CANARY"}, {"CANARY", "1"},         {"from", ""}};
+    static const char *const bad[][2] = {{"from", "CANARY"},
+                                         {"to", "CANARY"},
+                                         {"project", "CANARY.x"},
+                                         {"region", "-"},
+                                         {"limit", "0"},
+                                         {"limit", "1001"},
+                                         {"limit", "1x"},
+                                         {"limit", "-1"},
+                                         {"cursor", "CANARY"},
+                                         {"cursor", "1-"},
+                                         {"cursor", "9999999999999999-1"},
+                                         {"cursor", "1-4294967296"},
+                                         {"meter", "CANARY"},
+                                         {"step", "CANARY"},
+                                         {"group_by", "CANARY"},
+                                         {"format", "CANARY"},
+                                         {"CANARY", "1"},
+                                         {"from", ""}};
     struct params p;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_assert_eq(take(bad[i][0], bad[i][1], &p), SG_ERR_USAGE, "%zu", i);

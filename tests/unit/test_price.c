@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "aggregator/api/price.h"
@@ -94,4 +95,63 @@ Test(price, bad_books_are_refused_without_quoting_them)
         cr_assert_neq(price_book_parse(bad[i], strlen(bad[i]), &b, &f), SG_OK, "accepted %zu", i);
         cr_assert_null(strstr(f.text, "CANARY"));
     }
+}
+
+#define VERSION(name, from, vcpu, gib)                                                                                 \
+    "{\"version\":" name ",\"from\":" from ",\"vcpu_hour\":" vcpu ",\"gib_hour\":" gib "}"
+#define BOOK(versions) "{\"currency\":\"USD\",\"versions\":[" versions "]}"
+#define FIRST          "\"1970-01-01T00:00:00Z\""
+
+Test(price, every_rule_of_a_book_is_kept)
+{
+    static const char *const bad[] = {
+        "{\"currency\":\"USD\"}",
+        "{\"currency\":7,\"versions\":[]}",
+        "{\"currency\":\"USD\",\"versions\":{}}",
+        "{\"currency\":\"USD\",\"versions\":[],\"x\":1}",
+        BOOK("7"),
+        BOOK("{}"),
+        BOOK(VERSION("\"a.b\"", FIRST, "\"1\"", "\"1\"")),
+        BOOK(VERSION("\"a23456789012345678901234567890123\"", FIRST, "\"1\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", "\"yesterday\"", "\"1\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1\"", "\"1\"") "," VERSION("\"b\"", FIRST, "\"1\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\".5\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"5.\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1.2.3\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1/2\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1:2\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1234567890123456789\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"999999999999999999\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1001\"", "\"1\"")),
+        BOOK(VERSION("\"a\"", FIRST, "\"1\"", "\"-1\"")),
+    };
+    struct price_book b;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_assert_neq(price_book_parse(bad[i], strlen(bad[i]), &b, NULL), SG_OK, "accepted %s", bad[i]);
+    static const char good[] = BOOK(VERSION("\"a\"", FIRST, "\"1000\"", "\"0.123456789\""));
+    cr_assert_eq(price_book_parse(good, sizeof good - 1, &b, NULL), SG_OK);
+    cr_assert_eq(b.version[0].gib_hour_nano_usd, 123456789);
+}
+
+Test(price, a_book_of_too_many_versions_is_refused)
+{
+    static char text[PRICE_VERSIONS_MAX * 16];
+    struct price_book b;
+    char *end = text + snprintf(text, sizeof text, "{\"currency\":\"USD\",\"versions\":[1");
+    for (int i = 0; i < PRICE_VERSIONS_MAX; i++) end += snprintf(end, 3, ",1");
+    snprintf(end, 3, "]}");
+    cr_assert_eq(price_book_parse(text, strlen(text), &b, NULL), SG_ERR_LIMIT);
+}
+
+Test(price, a_cost_that_does_not_even_fit_128_bits_is_an_error)
+{
+    struct price_book b = book();
+    const unsigned __int128 most = ~(unsigned __int128)0;
+    struct price_sums vcpu = {.vcpu_ms = {most}}, mem = {.mem_mib_ms = {most}},
+                      both = {.vcpu_ms = {most / 1024 / 25000000}, .mem_mib_ms = {most / 15000000}};
+    struct micro_cents c;
+    cr_assert_eq(price_cost(&b, &vcpu, &c), SG_ERR_OVERFLOW);
+    cr_assert_eq(price_cost(&b, &mem, &c), SG_ERR_OVERFLOW);
+    cr_assert_eq(price_cost(&b, &both, &c), SG_ERR_OVERFLOW);
 }

@@ -70,7 +70,25 @@ Test(rfc3339, what_is_no_instant_is_refused)
                                       "1969-12-31T23:59:59Z",
                                       "9999999999999",
                                       "2025-01-01T00:00:00+24:00",
-                                      "2025-01-01T00:00:00.1234567890Z"};
+                                      "2025-01-01T00:00:00.1234567890Z",
+                                      "2025-/1-01T00:00:00Z",
+                                      "2025-01-01T00:00:00.5",
+                                      "2025-01-01T00:00:00.5:",
+                                      "2025-01-01T00:00:00.5/",
+                                      "2025-01-01T00:00:00*01:00",
+                                      "2025-01-01T00:00:00+01:60",
+                                      "1970-01-01T00:00:00+01:00",
+                                      "9999-12-31T23:59:59-01:00"};
     struct wall_ms t;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) cr_assert_not(parse(bad[i], &t), "accepted: %s", bad[i]);
+}
+
+Test(rfc3339, a_text_may_hold_nul_and_need_not_end_with_it)
+{
+    struct wall_ms t;
+    cr_assert_not(rfc3339_parse("2025-01-01\0"
+                                "00:00:00Z",
+                                20, &t));
+    cr_assert_not(rfc3339_parse("2025-01-01T00:00:00.5Z", 21, &t), "cut behind its fraction");
+    cr_assert(rfc3339_parse("2025-01-01T00:00:00zz", 20, &t));
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 enum { EPOCH = 1700000000, FILE_BYTES_MAX = 4096 };
 
@@ -166,7 +167,44 @@ Test(spool_format, names_are_numbers_of_twenty_digits)
                                       "00000000000000000000.seg",
                                       "99999999999999999999.seg",
                                       "0000000000000000471x.seg",
+                                      "0000000000000000471/.seg",
+                                      "18446744073709551616.seg",
+                                      "00000000000000004711.sag",
                                       "00000000000000004711.seg.tmp",
                                       "cursor.0"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) cr_assert_not(spool_name_parse(bad[i], &seq), "%s", bad[i]);
+}
+
+/* The header's checksum stands in its last eight bytes: made right again after a change. */
+static void sign(uint8_t *bytes, size_t checked)
+{
+    uint64_t sum = XXH3_64bits(bytes, checked);
+    for (size_t i = 0; i < 8; i++) bytes[checked + i] = (uint8_t)(sum >> 8 * i);
+}
+
+Test(spool_format, what_encoding_would_not_write_is_refused_with_a_right_checksum_too)
+{
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } headers[] = {{12, 0}, {12, 9}, {12, ID_BYTES_MAX + 1}, {13, 1}, {16, 0}, {24, 0}, {32, '.'}, {60, 'x'}},
+      cursors[] = {{12, 1}, {16, 0}, {24, 0}};
+    struct spool_header h, small = V1_HEADER;
+    struct spool_cursor c, little = {.generation = 1, .epoch = 1, .delivered_seq = 1};
+    uint8_t bytes[SPOOL_HEADER_BYTES];
+    small.epoch = small.first_seq = 1;
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        spool_header_encode(&small, bytes);
+        bytes[headers[i].at] = headers[i].value;
+        sign(bytes, SPOOL_HEADER_BYTES - 8);
+        cr_assert_eq(spool_header_decode(bytes, sizeof bytes, &h, NULL), SG_ERR_CORRUPT, "byte %zu", headers[i].at);
+    }
+    cr_assert_eq(spool_header_decode(bytes, sizeof bytes - 1, &h, NULL), SG_ERR_CORRUPT);
+    for (size_t i = 0; i < sizeof cursors / sizeof *cursors; i++) {
+        spool_cursor_encode(&little, bytes);
+        bytes[cursors[i].at] = cursors[i].value;
+        sign(bytes, SPOOL_CURSOR_BYTES - 8);
+        cr_assert_eq(spool_cursor_decode(bytes, SPOOL_CURSOR_BYTES, &c, NULL), SG_ERR_CORRUPT, "byte %zu",
+                     cursors[i].at);
+    }
 }

@@ -72,3 +72,16 @@ Test(vector, what_encoding_would_not_write_is_refused)
     cr_assert_eq(e.pair_count, 2);
     vector_entry_destroy(&e);
 }
+
+Test(vector, the_lower_of_two_watermarks_whichever_comes_first)
+{
+    const struct watermark unknown = {.kind = WATERMARK_UNKNOWN}, unbounded = {.kind = WATERMARK_UNBOUNDED},
+                           five = {WATERMARK_AT, {5}}, six = {WATERMARK_AT, {6}};
+    cr_assert_eq(watermark_min(unknown, five).kind, WATERMARK_UNKNOWN);
+    cr_assert_eq(watermark_min(five, unknown).kind, WATERMARK_UNKNOWN);
+    cr_assert_eq(watermark_min(five, unbounded).at.v, 5);
+    cr_assert_eq(watermark_min(unbounded, five).at.v, 5);
+    cr_assert_eq(watermark_min(five, six).at.v, 5);
+    cr_assert_eq(watermark_min(six, five).at.v, 5);
+    cr_assert_eq(watermark_min(unbounded, unbounded).kind, WATERMARK_UNBOUNDED);
+}
