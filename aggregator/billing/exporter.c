@@ -415,7 +415,7 @@ static void tend_shard(struct exporter *x, struct shard *s)
 /* Shows where we stand. What waits for people is no lag: it has gauges of its own. */
 static void show(struct exporter *x)
 {
-    struct shard_tally sum = {0};
+    struct cycle_tally sum = {0};
     uint64_t open = 0, stuck = 0, closed = 0;
     for (size_t i = 0; i < x->shard_count; i++) {
         const struct shard *s = &x->shard[i];

@@ -77,11 +77,6 @@ enum exporter_counter { EXPORTER_COUNTERS(COUNTERS_ENUM) EXPORTER_COUNTER_COUNT 
 #define EXPORTER_ENUM_COMPONENT(id, name) EXPORTER_##id,
 enum exporter_component { EXPORTER_COMPONENTS(EXPORTER_ENUM_COMPONENT) EXPORTER_COMPONENT_COUNT };
 
-/* Hours of one round through `due`. */
-struct shard_tally {
-    uint64_t waiting, pending, held;
-};
-
 /* One shard of the ledger. */
 struct shard {
     uint32_t index;
@@ -94,7 +89,7 @@ struct shard {
     uint64_t view_at;
     struct view_cursor due;
     struct boot_ms next_cycle;
-    struct shard_tally round, tally; /* of the round under way; of the last whole one */
+    struct cycle_tally round, tally; /* hours of the round under way; of the last whole one */
     struct view_cursor arch;
     struct boot_ms next_archive;
     uint64_t marks_at[PARTITIONS_MAX]; /* offsets of the marks archived last */
@@ -144,8 +139,8 @@ struct exporter {
     const char *kafka[2 * EXPORTER_PROPERTIES_MAX + 1];
     struct txlog_waiter waiter;
     /* room that would be too much for the stack */
-    struct view_due *due;
-    struct view_hour *hours;
+    struct cycle_due *due;
+    struct cycle_hour *hours;
     struct view_rows *rows;
     struct ledger_record *record;
 };

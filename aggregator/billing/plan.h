@@ -53,6 +53,7 @@ enum plan_verdict {
     PLAN_LOWER,      /* less than what is accounted for: nothing to do, and odd */
     PLAN_HELD,       /* needs people; what is to be said is in the ledger */
     PLAN_RECORD,     /* commit *out: an intent, or a note that says why there is none */
+    PLAN_VERDICTS,
 };
 /* The answer for one meter. */
 enum plan_verdict plan_revision(const struct book *b, const struct plan_question *q, struct ledger_record *out);

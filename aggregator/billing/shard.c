@@ -58,7 +58,7 @@ void shard_open(struct exporter *x, struct shard *s)
     s->view_synced = false;
     s->next_cycle = s->opened_at;
     s->due = (struct view_cursor){0};
-    s->round = (struct shard_tally){0};
+    s->round = (struct cycle_tally){0};
     backoff_reset(&s->doubt_backoff);
     counters_add(&x->counters, COUNT_REOPENED, 1);
     log_event(LOG_INFO, "ledger_opened", "shard=%u offset=%" PRIu64 " hours=%zu open=%zu", s->index, txlog_end(s->log),
@@ -222,89 +222,27 @@ enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct led
 
 /* ---- the cycle ---- */
 
-/* A run of `due` fields of one (team, hour). */
-struct group {
-    const struct view_due *first;
-    size_t count;
-};
-
-static int by_team_and_hour(const void *a, const void *b)
+/* What the rules look at. */
+static struct cycle cycle_at(const struct exporter *x, const struct shard *s, const struct view_head *head)
 {
-    const struct view_due *l = a, *r = b;
-    int c = strcmp(l->team.s, r->team.s);
-    return c ? c : (l->hour.v > r->hour.v) - (l->hour.v < r->hour.v);
-}
-
-static bool is_closed(const struct exporter *x, const struct view_head *head, struct wall_ms hour)
-{
-    return watermark_passed(head->mark, (struct wall_ms){hour.v + HOUR_MS + (int64_t)x->config->hour_close_delay_ms});
-}
-
-/* Nothing to be asked: no customer, and no meter of the hour was ever pushed under one. */
-static bool is_pending(const struct exporter *x, const struct shard *s, const struct view_due *d)
-{
-    if (control_view_account(&x->facts, d->team.s)) return false;
-    for (size_t m = 0; m < x->meter_count; m++)
-        if (book_find(&s->book, d->team.s, x->meter[m].meter.field, d->hour)) return false;
-    return true;
-}
-
-static void positions_text(const struct view_hour *h, char *out, size_t size)
-{
-    size_t used = 0;
-    out[0] = '\0';
-    for (uint32_t p = 0; p < PARTITIONS_MAX && used + 32 < size; p++)
-        if (h->reach[p])
-            used += (size_t)snprintf(out + used, size - used, "%s%u@%" PRIu64, used ? " " : "", p, h->reach[p]);
-}
-
-/* The cells that `due` speaks of are in the snapshot. */
-static bool covers(const struct view_hour *h, const struct group *g)
-{
-    for (size_t i = 0; i < g->count; i++)
-        if (h->reach[g->first[i].partition] < g->first[i].offset) return false;
-    return true;
-}
-
-/* Asks for every meter of an hour; adds what is to be committed to records. True: all of it is accounted for. */
-static bool plan_hour(struct exporter *x, struct shard *s, const struct view_hour *h, struct wall_ms now,
-                      const char *positions, size_t *records)
-{
-    const struct control_account *account = control_view_account(&x->facts, h->team);
-    bool settled = true, pending = false, held = false;
-    for (size_t m = 0; m < x->meter_count; m++) {
-        struct plan_question q = {.account = x->config->stripe_account,
-                                  .meter = &x->meter[m].meter,
-                                  .team = h->team,
-                                  .customer = account ? account->customer.s : NULL,
-                                  .hour = h->hour,
-                                  .total = sums_get(&h->total, x->meter[m].meter.field),
-                                  .positions = positions,
-                                  .now = now};
-        enum plan_verdict v = plan_revision(&s->book, &q, &x->record[*records]);
-        settled &= v == PLAN_SETTLED;
-        pending |= v == PLAN_PENDING;
-        held |= v == PLAN_HELD;
-        *records += v == PLAN_RECORD;
-        if (v == PLAN_LOWER) counters_add(&x->counters, COUNT_LOWER, 1);
-    }
-    if (held)
-        s->round.held++;
-    else if (pending)
-        s->round.pending++;
-    else if (!settled)
-        s->round.waiting++;
-    return settled;
+    return (struct cycle){.book = &s->book,
+                          .facts = &x->facts,
+                          .meter = x->meter,
+                          .meter_count = x->meter_count,
+                          .account = x->config->stripe_account,
+                          .close_delay_ms = (int64_t)x->config->hour_close_delay_ms,
+                          .mark = head->mark};
 }
 
 /* One snapshot of at most VIEW_HOURS_MAX hours, and what follows from it. */
-static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struct group *groups, size_t count,
+static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struct cycle_group *groups, size_t count,
                                 struct sg_fault *f)
 {
     static char positions[VIEW_HOURS_MAX][LEDGER_POSITIONS_BYTES]; /* borrowed by x->record until the commit */
-    struct view_head head;
+    struct view_head head = {.ready = false};
     size_t records = 0;
     bool done[VIEW_HOURS_MAX] = {false};
+    uint64_t lower = s->round.lower;
     struct wall_ms now;
     if (!exporter_now(x, &now)) {
         s->round.waiting += count;
@@ -316,12 +254,10 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
         x->hours[i].hour = groups[i].first->hour;
     }
     enum sg_error e = view_snapshot(x->store, s->index, (int64_t)x->config->runner_grace_ms, x->hours, count, &head, f);
-    for (size_t i = 0; i < count && e == SG_OK; i++) {
-        const struct view_hour *h = &x->hours[i];
-        if (!head.ready || !is_closed(x, &head, h->hour)) continue;
-        positions_text(h, positions[i], sizeof positions[i]);
-        done[i] = plan_hour(x, s, h, now, positions[i], &records) && covers(h, &groups[i]);
-    }
+    const struct cycle c = cycle_at(x, s, &head);
+    for (size_t i = 0; i < count && e == SG_OK; i++)
+        done[i] = cycle_plan(&c, &groups[i], &x->hours[i], now, positions[i], x->record, &records, &s->round);
+    counters_add(&x->counters, COUNT_LOWER, s->round.lower - lower);
     for (size_t i = 0; i < count; i++) sums_destroy(&x->hours[i].total);
     if (e == SG_OK) e = shard_commit(x, s, x->record, records, f);
     for (size_t i = 0; i < count && e == SG_OK; i++)
@@ -329,26 +265,9 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
     return e;
 }
 
-/* Cuts the portion of `due` into groups that are closed and can be billed. */
-static size_t make_groups(struct exporter *x, struct shard *s, const struct view_head *head, size_t due_count,
-                          struct group *groups)
-{
-    size_t count = 0;
-    qsort(x->due, due_count, sizeof *x->due, by_team_and_hour);
-    for (size_t i = 0, n; i < due_count; i += n) {
-        for (n = 1; i + n < due_count && by_team_and_hour(&x->due[i], &x->due[i + n]) == 0;) n++;
-        if (!is_closed(x, head, x->due[i].hour)) continue;
-        if (is_pending(x, s, &x->due[i]))
-            s->round.pending++;
-        else
-            groups[count++] = (struct group){&x->due[i], n};
-    }
-    return count;
-}
-
 enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *f)
 {
-    static struct group groups[VIEW_DUE_MAX];
+    static struct cycle_group groups[VIEW_DUE_MAX];
     struct view_head head;
     size_t due_count = 0;
     bool wrapped = false;
@@ -357,14 +276,15 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     if (e == SG_OK) e = sync_view(x, s, &head, f);
     if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);
     if (e != SG_OK) return e;
-    size_t count = make_groups(x, s, &head, due_count, groups);
+    const struct cycle c = cycle_at(x, s, &head);
+    size_t count = cycle_groups(&c, x->due, due_count, groups, &s->round);
     for (size_t i = 0, n; i < count && e == SG_OK && s->book.open_count < EXPORTER_OPEN_MAX; i += n) {
         n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
         e = cycle_part(x, s, &groups[i], n, f);
     }
     if (e == SG_OK && wrapped) {
         s->tally = s->round;
-        s->round = (struct shard_tally){0};
+        s->round = (struct cycle_tally){0};
     }
     if (s->log) s->next_cycle.v = loop_now(&x->loop).v + (wrapped ? x->config->poll_interval_ms : 0);
     return e;

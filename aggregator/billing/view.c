@@ -109,12 +109,14 @@ static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grac
         return odd(f, shard, "its number of partitions");
     if (!take_u64(r->element[1], &out->ledger_at)) return odd(f, shard, "its ledger position");
     out->partitions = (uint32_t)partitions;
-    return take_vector(r->element[2], shard, out->partitions, grace_ms, &out->mark, f);
+    enum sg_error e = take_vector(r->element[2], shard, out->partitions, grace_ms, &out->mark, f);
+    if (!out->ready) out->mark.kind = WATERMARK_UNKNOWN;
+    return e;
 }
 
 /* ---- snapshots ---- */
 
-static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view_hour *h, struct sg_fault *f)
+static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct cycle_hour *h, struct sg_fault *f)
 {
     for (size_t i = 0; i + 1 < r->elements; i += 2) {
         struct sums sums = {0};
@@ -134,7 +136,7 @@ static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view
     return SG_OK;
 }
 
-enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_hour *hours,
+enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct cycle_hour *hours,
                             size_t count, struct view_head *head, struct sg_fault *f)
 {
     char vector[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], start[VIEW_HOURS_MAX][24];
@@ -170,7 +172,7 @@ enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms,
 
 /* ---- due ---- */
 
-static bool take_due(const redisReply *field, const redisReply *value, struct view_due *out)
+static bool take_due(const redisReply *field, const redisReply *value, struct cycle_due *out)
 {
     size_t length;
     if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING) return false;
@@ -192,7 +194,7 @@ static bool take_due(const redisReply *field, const redisReply *value, struct vi
     return true;
 }
 
-enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor, struct view_due *out,
+enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor, struct cycle_due *out,
                             size_t *count, bool *wrapped, struct sg_fault *f)
 {
     char key[KEY_BYTES_MAX];
@@ -242,7 +244,7 @@ enum sg_error view_fields_done(struct redis_store *s, uint32_t shard, const char
     return e;
 }
 
-enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
+enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct cycle_due *due, size_t count,
                             struct sg_fault *f)
 {
     enum { AT_ONCE = 64 };
@@ -253,7 +255,7 @@ enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct 
     for (size_t done = 0, n; done < count && e == SG_OK; done += n) {
         n = count - done < AT_ONCE ? count - done : AT_ONCE;
         for (size_t i = 0; i < n; i++) {
-            const struct view_due *d = &due[done + i];
+            const struct cycle_due *d = &due[done + i];
             snprintf(text[i], sizeof text[i], "%s:%" PRId64 ":%u", d->team.s, d->hour.v / SECOND_MS, d->partition);
             fields[i] = text[i];
             offsets[i] = d->offset;

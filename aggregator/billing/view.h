@@ -5,27 +5,17 @@
 #ifndef BILLING_VIEW_H
 #define BILLING_VIEW_H
 
-#include "aggregator/billing/book.h"
+#include "aggregator/billing/cycle.h"
 #include "aggregator/store/redis_store.h"
-#include "proto/cell.h"
-#include "proto/vector.h"
 
 enum { VIEW_DUE_MAX = 4096, VIEW_HOURS_MAX = 64, VIEW_ROWS_MAX = 200 };
 
-/* A field of `due`: the hour cells of a partition changed, and stand at offset. */
-struct view_due {
-    struct id team;
-    struct wall_ms hour;
-    uint32_t partition;
-    uint64_t offset;
-};
-
 /* What a shard says of itself. */
 struct view_head {
-    bool ready;          /* meta says so */
-    uint32_t partitions; /* 0: not known */
-    uint64_t ledger_at;  /* one past the ledger offset up to which the billing cells are written */
-    struct watermark mark;
+    bool ready;            /* meta says so */
+    uint32_t partitions;   /* 0: not known */
+    uint64_t ledger_at;    /* one past the ledger offset up to which the billing cells are written */
+    struct watermark mark; /* unknown while it is not ready */
 };
 /* Reads it. grace_ms: a runner silent for longer does not hold the watermark back. */
 SG_MUST_USE enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_head *out,
@@ -38,28 +28,19 @@ struct view_cursor {
 /* The next portion of `due`, at least one field if there is any; *count of out[0..VIEW_DUE_MAX). *wrapped: the end was
  * reached. A field that is not understood fails with CORRUPT. */
 SG_MUST_USE enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor,
-                                        struct view_due *out, size_t *count, bool *wrapped, struct sg_fault *f);
+                                        struct cycle_due *out, size_t *count, bool *wrapped, struct sg_fault *f);
 /* Removes those fields of `due` that still say this offset. */
-SG_MUST_USE enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct view_due *due, size_t count,
-                                        struct sg_fault *f);
+SG_MUST_USE enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct cycle_due *due,
+                                        size_t count, struct sg_fault *f);
 
 /* Removes those of the given fields of a shard's hash (due, arch) that still say their offset. */
 SG_MUST_USE enum sg_error view_fields_done(struct redis_store *s, uint32_t shard, const char *hash,
                                            const char *const *fields, const uint64_t *offsets, size_t count,
                                            struct sg_fault *f);
 
-/* One hour of one team in a snapshot. */
-struct view_hour {
-    /* in */
-    const char *team;
-    struct wall_ms hour;
-    /* out */
-    struct sums total;              /* over all cells; owned */
-    uint64_t reach[PARTITIONS_MAX]; /* highest offset of the partition's cells */
-};
 /* Fills hours[0..count), count <= VIEW_HOURS_MAX, and the head of the same moment. */
 SG_MUST_USE enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms,
-                                        struct view_hour *hours, size_t count, struct view_head *head,
+                                        struct cycle_hour *hours, size_t count, struct view_head *head,
                                         struct sg_fault *f);
 
 /* Billing cells to write: proto/ledger.md, "In Redis". Zeroed is empty. */
