@@ -67,7 +67,6 @@ bool cycle_plan(const struct cycle *c, const struct cycle_group *g, const struct
     const struct control_account *account = control_view_account(c->facts, h->team);
     size_t verdicts[PLAN_VERDICTS] = {0};
     if (!is_closed(c, h->hour)) return false;
-    positions_text(h, positions);
     for (size_t m = 0; m < c->meter_count; m++) {
         struct plan_question q = {.account = c->account,
                                   .meter = &c->meter[m].meter,
@@ -81,6 +80,7 @@ bool cycle_plan(const struct cycle *c, const struct cycle_group *g, const struct
         verdicts[v]++;
         *count += v == PLAN_RECORD;
     }
+    if (verdicts[PLAN_RECORD]) positions_text(h, positions);
     t->lower += verdicts[PLAN_LOWER];
     if (verdicts[PLAN_HELD])
         t->held++;

@@ -1,7 +1,8 @@
-/* An exporter around the real book, plan and classification: what shard.c and exporter.c do, with one attempt at a time
- * and a pause possible between any two steps. A process whose shard was fenced or is in doubt opens it anew; its
- * attempt goes on, and its answer comes too late for the new book. */
+/* An exporter around the real book, plan and classification: what exporter.c does, with one attempt at a time and a
+ * pause possible between any two steps. A process whose shard was fenced or is in doubt opens it anew; its attempt goes
+ * on, and its answer comes too late for the new book. */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/billing_world.h"
@@ -21,7 +22,9 @@ static struct boot_ms boot(const struct billing_world *w)
 void billing_stop(struct billing_exporter *x)
 {
     book_destroy(&x->book);
-    *x = (struct billing_exporter){0};
+    control_view_destroy(&x->facts);
+    free(x->cycle.positions);
+    memset(x, 0, sizeof *x);
 }
 
 /* Fenced or in doubt: the shard is opened anew after a while. In quiet people have left one exporter. */
@@ -30,44 +33,23 @@ static void reopen(struct billing_world *w, struct billing_exporter *x, enum sg_
     if (w->sim->quiet && why == SG_ERR_FENCED) return billing_stop(x);
     book_destroy(&x->book);
     x->started = x->folded = false;
+    x->results = 0;
+    x->cycle.phase = CYCLE_NONE;
     x->orphan = true;
     x->wake = w->sim->now + (int64_t)sim_draw(w->sim, 10 * MINUTE_MS);
 }
 
-/* False: nothing that needs the time may be done now. */
-static bool know_time(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now)
+bool billing_now(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now)
 {
     int64_t skew_ms;
     *now = wall(w, x);
     return clock_trust_judge(&x->trust, *now, boot(w), &skew_ms) == CLOCK_TRUST_BELIEVED;
 }
 
-/* Each total as it was at some time: stale, torn, rolled back. */
-static void take_snapshot(struct billing_world *w, struct billing_exporter *x)
-{
-    unsigned kept = w->history_count < HISTORY ? w->history_count : HISTORY;
-    bool stale = billing_fault(w, SIM_VIEW_STALE);
-    for (int i = 0; i < KEYS; i++) x->snapshot[i] = stale && kept ? w->history[i][sim_draw(w->sim, kept)] : w->truth[i];
-    memcpy(x->customer, w->customer, sizeof x->customer);
-}
-
-static bool commit(struct billing_world *w, struct billing_exporter *x, const struct ledger_record *r)
-{
-    uint64_t offset = 0;
-    enum sg_error e = billing_append(w, x, r, &offset);
-    if (e != SG_OK) {
-        reopen(w, x, e);
-        return false;
-    }
-    if (book_apply(&x->book, r, offset, NULL, NULL) == SG_OK) return true;
-    sim_fail(w->sim, "a record that was committed does not fold");
-    return false;
-}
-
 /* Whoever names a revision names it alike; no two are named alike. */
-static void check_name(struct billing_world *w, int key, const struct ledger_record *r)
+static void check_name(struct billing_world *w, const struct ledger_record *r)
 {
-    int customer = -1;
+    int customer = -1, key = billing_index_of(w, r->team.s, r->meter, r->hour);
     for (int c = 0; c < CUSTOMERS; c++)
         if (strcmp(billing_customers[c], r->customer.s) == 0) customer = c;
     w->sim->checks++;
@@ -85,54 +67,51 @@ static void check_name(struct billing_world *w, int key, const struct ledger_rec
     memcpy(n->identifier, r->identifier, sizeof n->identifier);
 }
 
-static void plan_one(struct billing_world *w, struct billing_exporter *x, int i)
+bool billing_commit(struct billing_world *w, struct billing_exporter *x, const struct ledger_record *r, size_t count)
 {
-    struct billing_key k = billing_key_at(i);
-    int customer = x->customer[k.team];
-    struct ledger_record r;
-    struct wall_ms now;
-    if (!know_time(w, x, &now)) return;
-    struct plan_question q = {.account = "main",
-                              .meter = &billing_meters[k.meter],
-                              .team = billing_teams[k.team],
-                              .customer = customer < 0 ? NULL : billing_customers[customer],
-                              .hour = billing_hour(w, k),
-                              .total = {x->snapshot[i]},
-                              .now = now};
-    if (plan_revision(&x->book, &q, &r) != PLAN_RECORD) return;
-    if (r.kind == LEDGER_INTENT) check_name(w, i, &r);
-    (void)commit(w, x, &r);
+    uint64_t first = 0;
+    for (size_t i = 0; i < count; i++)
+        if (r[i].kind == LEDGER_INTENT) check_name(w, &r[i]);
+    enum sg_error e = count ? billing_append(w, x, r, count, &first) : SG_OK;
+    if (e != SG_OK) {
+        reopen(w, x, e);
+        return false;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (book_apply(&x->book, &r[i], first + i, NULL, NULL) != SG_OK)
+            sim_fail(w->sim, "a record that was committed does not fold");
+    return true;
+}
+
+static void commit_results(struct billing_world *w, struct billing_exporter *x)
+{
+    size_t count = x->results;
+    x->results = 0;
+    (void)billing_commit(w, x, x->result, count);
 }
 
 static struct billing_key key_of(const struct billing_world *w, const struct billing_exporter *x,
                                  const struct book_open *o)
 {
     const struct book_entry *e = &x->book.entry[o->entry];
-    for (int i = 0; i < KEYS; i++) {
-        struct billing_key k = billing_key_at(i);
-        if (strcmp(billing_teams[k.team], book_name(&x->book, e->team)) == 0 && e->hour.v == billing_hour(w, k).v &&
-            billing_meters[k.meter].field == (enum field)e->meter)
-            return k;
-    }
-    assert(!"an open revision of no key");
-    return (struct billing_key){0};
+    return billing_key_at(billing_index_of(w, book_name(&x->book, e->team), (enum field)e->meter, e->hour));
 }
 
 static void begin_one(struct billing_world *w, struct billing_exporter *x)
 {
     struct wall_ms now;
-    if (!know_time(w, x, &now)) return;
+    if (!billing_now(w, x, &now)) return;
     for (struct book_open *o = x->book.open_first, *next; o; o = next) {
         next = o->next;
         struct ledger_record note;
         enum plan_attempt p = plan_attempt(o, now, boot(w));
-        if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, now, &note)) {
-            if (!commit(w, x, &note)) return;
-        }
+        if (x->results == RESULTS_MAX) return;
+        if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, now, &note)) x->result[x->results++] = note;
         if (p != PLAN_SEND || (!w->sim->quiet && sim_draw(w->sim, 3) == 0)) continue;
         x->key = key_of(w, x, o);
         x->revision = o->revision;
-        x->deadline.v = boot(w).v + PLAN_ATTEMPT_MS;
+        x->begun = boot(w);
+        x->deadline.v = x->begun.v + PLAN_ATTEMPT_MS;
         x->phase = BILLING_CONNECTED;
         x->orphan = false;
         o->in_flight = true;
@@ -144,7 +123,7 @@ static void begin_one(struct billing_world *w, struct billing_exporter *x)
 static struct book_open *open_of(const struct billing_world *w, const struct billing_exporter *x)
 {
     if (x->orphan) return NULL;
-    return book_find_open(&x->book, billing_teams[x->key.team], billing_meters[x->key.meter].field,
+    return book_find_open(&x->book, billing_teams[x->key.team], billing_meters[x->key.meter].meter.field,
                           billing_hour(w, x->key), x->revision);
 }
 
@@ -161,7 +140,7 @@ static void settle(struct billing_world *w, struct billing_exporter *x, const st
     reply.answer = answer_classify(in, &reply.reason);
     clock_trust_hear(&x->trust, date);
     x->phase = BILLING_IDLE;
-    if (o && plan_settle(&x->book, o, &reply, &r)) (void)commit(w, x, &r);
+    if (o && plan_settle(&x->book, o, &reply, &r)) x->result[x->results++] = r;
 }
 
 /* The connection is open. */
@@ -217,18 +196,19 @@ void billing_step(struct billing_world *w, struct billing_exporter *x)
     } else if (!x->folded) {
         billing_fold(w, &x->book);
         x->folded = true;
-        take_snapshot(w, x);
+    } else if (x->cycle.phase != CYCLE_NONE) {
+        billing_cycle_step(w, x);
+    } else if (x->results && (x->results == RESULTS_MAX || sim_draw(s, 2))) {
+        commit_results(w, x);
     } else if (x->phase == BILLING_CONNECTED) {
         write_one(w, x);
     } else if (x->phase == BILLING_WAITING && sim_draw(s, 2)) {
         hear_one(w, x);
-    } else if (x->phase == BILLING_IDLE && (x->answer_at || !know_time(w, x, &ignored)) && sim_draw(s, 2)) {
+    } else if (x->phase == BILLING_IDLE && (x->answer_at || !billing_now(w, x, &ignored)) && sim_draw(s, 2)) {
         ask_time(w, x);
-    } else if (sim_draw(s, 3) == 0) {
-        take_snapshot(w, x);
-    } else if (x->phase == BILLING_IDLE && sim_draw(s, 2)) {
+    } else if (x->phase == BILLING_IDLE && x->book.open_first && sim_draw(s, 4)) {
         begin_one(w, x);
     } else {
-        plan_one(w, x, (int)sim_draw(s, KEYS));
+        billing_cycle_step(w, x);
     }
 }

@@ -18,48 +18,49 @@ static void keep(struct billing_world *w, const char *text, size_t length)
 
 void billing_fence(struct billing_world *w, struct billing_exporter *x)
 {
-    if (w->undecided_length && sim_draw(w->sim, 2)) keep(w, w->undecided, w->undecided_length);
-    w->undecided_length = 0;
+    bool committed = sim_draw(w->sim, 2);
+    for (size_t i = 0; i < w->undecided_count && committed; i++) keep(w, w->undecided[i], w->undecided_length[i]);
+    w->undecided_count = 0;
     x->epoch = ++w->epoch;
     w->owner = (size_t)(x - w->x);
 }
 
-enum sg_error billing_append(struct billing_world *w, const struct billing_exporter *x, const struct ledger_record *r,
-                             uint64_t *offset)
+/* Writes the transaction into w->undecided, by the real codec. */
+static void encode(struct billing_world *w, const struct ledger_record *r, size_t count)
 {
-    char text[RECORD_BYTES];
-    size_t length = 0;
-    if (r->value.v > LEDGER_VALUE_MAX) {
-        sim_fail(w->sim, "a value of more than 15 digits");
-        return SG_ERR_LIMIT;
+    assert(count <= KEYS);
+    for (size_t i = 0; i < count; i++) {
+        if (r[i].value.v > LEDGER_VALUE_MAX) return sim_fail(w->sim, "a value of more than 15 digits");
+        enum sg_error e = ledger_encode(&r[i], w->undecided[i], sizeof w->undecided[i], &w->undecided_length[i]);
+        if (e != SG_OK) sim_fail(w->sim, "a record cannot be encoded");
     }
-    enum sg_error e = ledger_encode(r, text, sizeof text, &length);
-    assert(e == SG_OK);
+}
+
+enum sg_error billing_append(struct billing_world *w, const struct billing_exporter *x, const struct ledger_record *r,
+                             size_t count, uint64_t *first)
+{
     bool owns = x->epoch == w->epoch;
+    *first = w->records;
     if (!owns) return SG_ERR_FENCED;
-    bool lost = w->undecided_length > 0;
+    bool lost = w->undecided_count > 0;
+    if (!lost) encode(w, r, count);
+    if (w->sim->failed) return SG_ERR_LIMIT;
     if (!lost && billing_fault(w, SIM_COMMIT_LOST)) {
-        memcpy(w->undecided, text, length);
-        w->undecided_length = length;
+        w->undecided_count = count;
         lost = true;
     }
-    *offset = w->records;
     enum sg_error fate = lost ? SG_ERR_TIMEOUT : SG_OK;
-    if (!lost) keep(w, text, length);
+    for (size_t i = 0; i < count && !lost && !w->sim->failed; i++) keep(w, w->undecided[i], w->undecided_length[i]);
     return fate;
 }
 
 /* People are told once. */
 static void check_note(struct billing_world *w, const struct ledger_record *r)
 {
-    for (int i = 0; i < KEYS; i++) {
-        struct billing_key k = billing_key_at(i);
-        bool same = strcmp(billing_teams[k.team], r->team.s) == 0 && billing_hour(w, k).v == r->hour.v &&
-                    billing_meters[k.meter].field == r->meter;
-        if (!same || r->revision >= 64) continue;
-        if (w->noted[i][r->reason][r->revision]) sim_fail(w->sim, "a note was made twice, key %d", i);
-        w->noted[i][r->reason][r->revision] = true;
-    }
+    int i = billing_index_of(w, r->team.s, r->meter, r->hour);
+    if (r->revision >= 64) return;
+    if (w->noted[i][r->reason][r->revision]) sim_fail(w->sim, "a note was made twice, key %d", i);
+    w->noted[i][r->reason][r->revision] = true;
 }
 
 static void fold_from(struct billing_world *w, struct book *b, size_t from, bool check)

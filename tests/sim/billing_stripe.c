@@ -33,7 +33,7 @@ static void say_duplicate(struct billing_request *q, const char *identifier)
 static bool known(const struct billing_world *w, const struct billing_request *q)
 {
     for (size_t i = w->receipts; i-- > 0;)
-        if (strcmp(w->receipt[i].identifier, q->identifier) == 0 && q->at - w->receipt[i].at < STRIPE_REMEMBERS_MS)
+        if (strcmp(w->receipt[i].identifier, q->identifier) == 0 && q->at - w->receipt[i].at < w->remembers_ms)
             return true;
     return false;
 }
@@ -68,16 +68,21 @@ static void bill(struct billing_world *w, struct billing_request *q)
 {
     int i = billing_index(q->key), customer = customer_of(q);
     uint64_t value = strtoull(strstr(q->body, "payload%5Bv%5D=") + 15, NULL, 10);
-    bool set = billing_meters[q->key.meter].mode == BILL_SET;
+    bool set = billing_meters[q->key.meter].meter.mode == BILL_SET, dropped = billing_fault(w, SIM_STRIPE_DROPS);
     struct billing_receipt *r = &w->receipt[w->receipts++];
     memcpy(r->identifier, q->identifier, sizeof r->identifier);
     r->at = q->at;
     if (set && value < w->billed[i]) sim_fail(w->sim, "a set meter went down, key %d", i);
     if (w->billed[i] && customer != w->billed_to[i]) sim_fail(w->sim, "an hour of two customers, key %d", i);
     w->billed_to[i] = customer;
-    w->billed[i] = set ? value : w->billed[i] + value;
+    if (dropped)
+        w->dropped[i] = set ? value - w->billed[i] : w->dropped[i] + value;
+    else if (set)
+        w->dropped[i] = 0;
+    if (!dropped) w->billed[i] = set ? value : w->billed[i] + value;
     w->sim->checks++;
-    if (w->billed[i] > w->truth[i]) sim_fail(w->sim, "billed more than the truth, key %d", i);
+    if (w->billed[i] + w->dropped[i] > w->view->truth(w->view->arg, i))
+        sim_fail(w->sim, "billed more than the truth, key %d", i);
     sim_trace(w->sim, "stripe: key %d value %llu now %llu", i, (unsigned long long)value,
               (unsigned long long)w->billed[i]);
 }

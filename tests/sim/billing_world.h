@@ -1,20 +1,22 @@
-/* The world of billing: totals as Redis may show them, a ledger that fences and loses commits, exporters with their
- * zombies around the real plan and book, a network that delays, and a Stripe that refuses, throttles, fails before and
- * after it commits, forgets identifiers after a day and switches meters off. After the model of design.md, section 6;
- * time is in milliseconds.
+/* The world of billing: a view whose cells, vector and `due` may be torn and rolled back, a ledger that fences and
+ * loses commits, exporters with their zombies around the real rules of a cycle, plan and book, a network that delays,
+ * and a Stripe that refuses, throttles, fails before and after it commits, forgets identifiers after a day, drops
+ * events that it accepted and switches meters off. After the model of design.md, section 6; time is in milliseconds.
  *
- * billing.c holds the schedule and what must be true, billing_exporter.c the shell around the real cores,
- * billing_ledger.c and billing_stripe.c the two services. */
+ * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
+ * log that it is a view of, billing_cycle.c and billing_exporter.c the shell around the real cores, billing_ledger.c
+ * and billing_stripe.c the two services. What exporters look at is reached through struct billing_view: another world
+ * may have its own. */
 #ifndef SIM_BILLING_WORLD_H
 #define SIM_BILLING_WORLD_H
 
-#include "aggregator/billing/answer.h"
-#include "aggregator/billing/plan.h"
+#include "aggregator/billing/cycle.h"
 #include "tests/sim/sim.h"
 
-enum { TEAMS = 2, HOURS = 2, METERS = 3, KEYS = TEAMS * HOURS * METERS, HISTORY = 64, CUSTOMERS = 2 * TEAMS };
-enum { RECORDS = 4096, REQUESTS = 4096, EXPORTERS = 6, RECORD_BYTES = 4096 };
-enum { SLACK_MS = 2 * MINUTE_MS, STRIPE_REMEMBERS_MS = DAY_MS };
+enum { DUE_MAX = 64, RESULTS_MAX = 8, CONTROL_MAX = 512 };
+enum { TEAMS = 2, HOURS = 3, METERS = 3, KEYS = TEAMS * HOURS * METERS, CUSTOMERS = 2 * TEAMS };
+enum { RECORDS = 1024, REQUESTS = 1024, EXPORTERS = 6, RECORD_BYTES = 2048 };
+enum { SLACK_MS = 2 * MINUTE_MS };
 enum { CLOCK_STEP_MS = 5 * DAY_MS };
 #define BILLING_START INT64_C(1763884800000)
 
@@ -39,24 +41,54 @@ struct billing_receipt {
     int64_t at;
 };
 
-enum billing_phase { BILLING_IDLE, BILLING_CONNECTED, BILLING_WAITING };
+/* What exporters look at. Implemented by billing_view.c for this world. */
+struct billing_view {
+    void *arg;
+    int64_t close_delay_ms;
+    struct watermark (*mark)(void *arg);
+    /* All fields of `due`, at most DUE_MAX; returns how many. */
+    size_t (*due)(void *arg, struct cycle_due *out);
+    /* One moment: fills the hours' totals and reaches; returns the watermark. */
+    struct watermark (*snapshot)(void *arg, struct cycle_hour *hours, size_t count);
+    void (*done)(void *arg, const struct cycle_due *due, size_t count);
+    /* What was really used until now, by whatever the world counts by itself. */
+    uint64_t (*truth)(void *arg, int key);
+};
 
-/* One process: the book of one shard, the snapshot it looks at, one attempt. */
+enum billing_phase { BILLING_IDLE, BILLING_CONNECTED, BILLING_WAITING };
+enum billing_cycle_phase { CYCLE_NONE, CYCLE_GROUPED, CYCLE_PLANNED, CYCLE_COMMITTED };
+
+/* A cycle under way. */
+struct billing_cycle {
+    enum billing_cycle_phase phase;
+    struct cycle_due due[DUE_MAX];
+    struct cycle_group group[DUE_MAX];
+    size_t groups;
+    bool done[TEAMS * HOURS];
+    struct wall_ms now;
+    char (*positions)[LEDGER_POSITIONS_BYTES]; /* of each group; borrowed by records */
+    struct ledger_record record[KEYS];
+    size_t records;
+};
+
+/* One process: the book of one shard, a cycle, one attempt. */
 struct billing_exporter {
     bool alive, started, folded;
     int64_t wake, skew; /* of its wall clock */
     unsigned epoch;
     struct book book;
+    struct control_view facts;
+    struct billing_cycle cycle;
+    struct ledger_record result[RESULTS_MAX]; /* outcomes and notes to be committed */
+    size_t results;
     struct clock_trust trust;
     struct clock_trust_date asking; /* what Stripe will have told of its time at answer_at; 0: not asked */
     int64_t answer_at;
-    uint64_t snapshot[KEYS];
-    int customer[TEAMS]; /* as control says; -1: none yet */
     enum billing_phase phase;
     bool orphan; /* its attempt is of a book that was given up */
     struct billing_key key;
     uint64_t revision;
-    struct boot_ms deadline;
+    struct boot_ms begun, deadline;
     size_t request;
 };
 
@@ -70,17 +102,21 @@ struct billing_name {
 struct billing_world {
     struct sim *sim;
     int64_t start; /* of the first hour */
-    uint64_t unit; /* what usage is counted in: large ones pass 15 digits */
+    bool punctual; /* nothing comes late: an hour is billed once, and all of it */
     int64_t quiet_from;
-    uint64_t truth[KEYS], history[KEYS][HISTORY];
-    unsigned history_count;
-    int customer[TEAMS];
+    const struct billing_view *view;
+    struct control_chain chain;
+    struct {
+        char text[256];
+        size_t length;
+    } control[CONTROL_MAX]; /* facts of accounts */
+    size_t controls;
     /* the ledger */
     struct ledger_record *record[RECORDS]; /* as decoding what was encoded gave it */
     size_t records;
     unsigned epoch;
-    char undecided[RECORD_BYTES];
-    size_t undecided_length; /* 0: none */
+    char undecided[KEYS][RECORD_BYTES];
+    size_t undecided_length[KEYS], undecided_count; /* 0: none */
     bool noted[KEYS][LEDGER_REASONS][64];
     /* Stripe */
     struct billing_request request[REQUESTS];
@@ -88,8 +124,9 @@ struct billing_world {
     struct billing_receipt receipt[REQUESTS];
     size_t receipts;
     uint64_t billed[KEYS];
+    uint64_t dropped[KEYS]; /* of what was accepted */
     int billed_to[KEYS];
-    int64_t meter_off_until;
+    int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
     /* exporters */
     struct billing_exporter x[EXPORTERS];
     size_t owner;
@@ -97,15 +134,20 @@ struct billing_world {
     size_t names;
 };
 
+/* One of team i's customers becomes its account. */
+void billing_set_customer(struct billing_world *w, int team, const char *customer);
+
 /* Names of the teams, and of the customers: team i has i or TEAMS + i. */
 extern const char *const billing_teams[TEAMS], *const billing_customers[CUSTOMERS];
 /* One meter that keeps the last event of the hour, two that add up. */
-extern const struct plan_meter billing_meters[METERS];
+extern const struct meter_slot billing_meters[METERS];
 
 /* A key as an index below KEYS. */
 int billing_index(struct billing_key k);
 /* The key of an index. */
 struct billing_key billing_key_at(int i);
+/* The index of what a record is about; -1: of nothing here. */
+int billing_index_of(const struct billing_world *w, const char *team, enum field meter, struct wall_ms hour);
 /* The key's hour. */
 struct wall_ms billing_hour(const struct billing_world *w, struct billing_key k);
 /* One of the world's faults happens now; never in quiet. */
@@ -115,9 +157,10 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind);
 
 /* x becomes the owner; a commit whose fate was open is decided. */
 void billing_fence(struct billing_world *w, struct billing_exporter *x);
-/* OK: *offset is the record's. FENCED; TIMEOUT: its fate is not known. */
+/* A transaction of count <= KEYS records. OK: *first is the offset of the first. FENCED; TIMEOUT: its fate is not
+ * known. */
 enum sg_error billing_append(struct billing_world *w, const struct billing_exporter *x, const struct ledger_record *r,
-                             uint64_t *offset);
+                             size_t count, uint64_t *first);
 /* Folds the ledger into b; now and then a part of it is read twice. */
 void billing_fold(struct billing_world *w, struct book *b);
 
@@ -130,5 +173,42 @@ void billing_deliver(struct billing_world *w);
 
 void billing_step(struct billing_world *w, struct billing_exporter *x);
 void billing_stop(struct billing_exporter *x);
+
+/* The wall clock of x. False: it is not believed, and nothing that needs it may be done now. */
+bool billing_now(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now);
+/* Commits and folds. False: the shard was given up. */
+bool billing_commit(struct billing_world *w, struct billing_exporter *x, const struct ledger_record *r, size_t count);
+/* A step of a cycle; begins one when none is under way. */
+void billing_cycle_step(struct billing_world *w, struct billing_exporter *x);
+
+/* ---- people ---- */
+
+/* w is zeroed. Nothing comes late when punctual. */
+void billing_start(struct billing_world *w, struct sim *s, int64_t start, const struct billing_view *view,
+                   bool punctual);
+/* Frees what w holds. */
+void billing_end(struct billing_world *w);
+/* A step: what happened to people, clocks and Stripe, and one of the exporters goes on. */
+void billing_act(struct billing_world *w);
+/* Faults are over: all teams have customers, all clocks are right, nobody is stopped. */
+void billing_quiet(struct billing_world *w);
+/* A step in quiet; zombies: of all exporters, not of the owner alone. */
+void billing_quiet_step(struct billing_world *w, bool zombies);
+/* What must be true after it. */
+void billing_check(struct billing_world *w);
+
+/* ---- this world's own view ---- */
+
+struct billing_store;
+/* complete_through is kept by every runner, however silent, when punctual. */
+struct billing_store *billing_store_new(struct sim *s, int64_t start, uint64_t unit, bool punctual);
+void billing_store_free(struct billing_store *t);
+const struct billing_view *billing_store_view(struct billing_store *t);
+/* A runner's next batch reaches the log. */
+void billing_store_usage(struct billing_store *t);
+/* A flush of the roll-up; cut, or the view is rolled back or emptied, by the world's faults. */
+void billing_store_flush(struct billing_store *t);
+/* All runners have nothing left, and all of it is flushed. */
+void billing_store_settle(struct billing_store *t);
 
 #endif

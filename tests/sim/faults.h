@@ -5,11 +5,15 @@
 #define SIM_FAULTS(X)                                                                                                  \
     X(COMMIT_LOST, "the fate of a commit is not told")                                                                 \
     X(LEDGER_READ_TWICE, "a part of the ledger is read twice")                                                         \
-    X(VIEW_STALE, "totals are stale, torn or rolled back")                                                             \
+    X(VIEW_STALE, "snapshots are read from a primary that was replaced")                                               \
+    X(VIEW_CUT, "a flush of the view is cut between two writes")                                                       \
+    X(VIEW_ROLLED_BACK, "the view is rolled back to an earlier state")                                                 \
+    X(VIEW_EMPTIED, "the view is emptied")                                                                             \
     X(STRIPE_429, "Stripe throttles")                                                                                  \
     X(STRIPE_REFUSES, "Stripe refuses")                                                                                \
     X(STRIPE_500_BEFORE, "Stripe fails before it commits")                                                             \
     X(STRIPE_500_AFTER, "Stripe fails after it committed")                                                             \
+    X(STRIPE_DROPS, "Stripe drops an event that it accepted")                                                          \
     X(STRIPE_CROSSED, "an answer belongs to another request")                                                          \
     X(ANSWER_CUT, "an answer is cut")                                                                                  \
     X(ANSWER_LOST, "an answer is lost")                                                                                \

@@ -14,7 +14,7 @@ def run(sim, *arguments):
 
 
 def main(sim):
-    code, text = run(sim, "--world", "billing", "--turn", "old_is_resent", "--seeds", "1..2000")
+    code, text = run(sim, "--world", "billing", "--turn", "resend_old_unchecked", "--seeds", "1..2000")
     assert code == 1, "the turn was not seen:\n" + text
     before, after = re.findall(r"^  (\d+) steps, (\d+) faults; replay: sim (.*)$", text, re.M)
     assert int(after[0]) <= int(before[0]) and int(after[1]) < int(before[1]), "not shorter:\n" + text

@@ -6,8 +6,10 @@ usage: turns.py ROOT OUT TURNS...   writes OUT/<file with _ for /> for each file
 
 A list is called after the world whose schedules show its wrong turns. It holds blocks of `turn NAME FILE` (statements) or
 `expr NAME FILE` (an expression), `why TEXT`, lines `-old` and lines `+new`. The old text must occur exactly once; it becomes a choice between new and old by sim_turn. Where [[...]] stands in the old
-text only that part is replaced: the rest says which one is meant.
+text only that part is replaced: the rest says which one is meant. Several turns may begin at the same text; several blocks of one
+name are one turn, taken at several places.
 """
+import functools
 import os
 import sys
 
@@ -39,7 +41,7 @@ def choice(turn, old):
 def write_copy(root, out, file, turns):
     path = os.path.join(root, file)
     text = open(path, encoding="utf-8").read()
-    places = []
+    places = {}
     for turn in turns:
         marked = "\n".join(turn["old"])
         before, _, rest = marked.partition("[[") if "[[" in marked else ("", "", marked + "]]")
@@ -47,16 +49,17 @@ def write_copy(root, out, file, turns):
         whole = before + old + after
         if text.count(whole) != 1:
             sys.exit("turn %s: its old text occurs %d times in %s" % (turn["name"], text.count(whole), file))
-        places.append((text.index(whole) + len(before), old, turn))
-    for at, old, turn in sorted(places, key=lambda p: p[0], reverse=True):
+        places.setdefault((text.index(whole) + len(before), old), []).append(turn)
+    for (at, old), here in sorted(places.items(), reverse=True):
         if text[at:at + len(old)] != old:
-            sys.exit("turn %s: overlaps another" % turn["name"])
-        text = text[:at] + choice(turn, old) + text[at + len(old):]
+            sys.exit("turn %s: overlaps another" % here[0]["name"])
+        text = text[:at] + functools.reduce(lambda rest, turn: choice(turn, rest), here, old) + text[at + len(old):]
     with open(os.path.join(out, file.replace("/", "_")), "w", encoding="utf-8") as copy:
         copy.write('#include "tests/sim/turns.h"\n#line 1 "%s"\n%s' % (path, text))
 
 
 def write_header(out, turns):
+    turns = list({t["name"]: t for t in reversed(turns)}.values())[::-1]  # the first block of a name tells why
     os.makedirs(os.path.join(out, "tests/sim"), exist_ok=True)
     with open(os.path.join(out, "tests/sim/turns.h"), "w", encoding="utf-8") as header:
         header.write("#ifndef SIM_TURNS_H\n#define SIM_TURNS_H\nextern int sim_turn;\nenum {\n    TURN_NONE,\n")

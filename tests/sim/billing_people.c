@@ -1,0 +1,174 @@
+/* Exporters, people, clocks and Stripe, whatever the view they look at: what happens in a step, how it ends, and what
+ * must then be true.
+ *
+ * After quiet, for every (team, meter, hour): Stripe's sum and what it dropped are what the ledger accounts for, or,
+ * where a revision is open, that or that revision's total. Where nothing is open it is the truth, or the difference is
+ * said in a note. What is open is either too young to be given up and was not answered, or was said to be held. Where
+ * nothing comes late, an hour has one revision. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/billing_world.h"
+
+const char *const billing_teams[TEAMS] = {"t1", "t2"};
+const char *const billing_customers[CUSTOMERS] = {"cus_1", "cus_2", "cus_3", "cus_4"};
+const struct meter_slot billing_meters[METERS] = {{{FIELD_VCPU_MS, BILL_SET, "c", "v"}, true},
+                                                  {{FIELD_MEM_MIB_MS, BILL_DELTA, "c", "v"}, true},
+                                                  {{FIELD_DISK_MIB_MS, BILL_DELTA, "c", "v"}, true}};
+
+int billing_index(struct billing_key k)
+{
+    return (k.team * HOURS + k.hour) * METERS + k.meter;
+}
+
+struct billing_key billing_key_at(int i)
+{
+    return (struct billing_key){i / (HOURS * METERS), i / METERS % HOURS, i % METERS};
+}
+
+int billing_index_of(const struct billing_world *w, const char *team, enum field meter, struct wall_ms hour)
+{
+    for (int i = 0; i < KEYS; i++) {
+        struct billing_key k = billing_key_at(i);
+        if (strcmp(billing_teams[k.team], team) == 0 && billing_hour(w, k).v == hour.v &&
+            billing_meters[k.meter].meter.field == meter)
+            return i;
+    }
+    return -1;
+}
+
+struct wall_ms billing_hour(const struct billing_world *w, struct billing_key k)
+{
+    return (struct wall_ms){w->start + k.hour * (int64_t)HOUR_MS};
+}
+
+bool billing_fault(struct billing_world *w, enum sim_fault kind)
+{
+    return !w->sim->quiet && sim_fault(w->sim, kind);
+}
+
+static void new_exporter(struct billing_world *w)
+{
+    for (size_t i = 0; i < EXPORTERS; i++) {
+        if (w->x[i].alive) continue;
+        w->x[i].alive = true;
+        return;
+    }
+}
+
+void billing_set_customer(struct billing_world *w, int team, const char *customer)
+{
+    char text[CONTROL_BYTES_MAX];
+    size_t length = 0;
+    struct control_fact fact = {.kind = CONTROL_ACCOUNT_SET, .at = {w->sim->now}, .by = {"a"}};
+    if (w->controls == CONTROL_MAX) return;
+    memcpy(fact.team.s, billing_teams[team], strlen(billing_teams[team]) + 1);
+    memcpy(fact.customer.s, customer, strlen(customer) + 1);
+    if (control_encode(&w->chain, &fact, text, &length) != SG_OK || length > sizeof w->control[0].text) abort();
+    memcpy(w->control[w->controls].text, text, length);
+    w->control[w->controls++].length = length;
+}
+
+/* Customers are named late, and changed; each is of one team. */
+static void change_customer(struct billing_world *w)
+{
+    int team = (int)sim_draw(w->sim, TEAMS);
+    billing_set_customer(w, team, billing_customers[sim_draw(w->sim, 4) ? team : TEAMS + team]);
+}
+
+/* Mostly by less than is noticed, now and then by days. */
+static int64_t a_step(struct sim *s)
+{
+    static const int64_t most[] = {CLOCK_TRUST_SKEW_MS_MAX, 90 * MINUTE_MS, CLOCK_STEP_MS};
+    int64_t m = most[sim_draw(s, sizeof most / sizeof *most)];
+    return (int64_t)sim_draw(s, 2 * (uint64_t)m) - m;
+}
+
+static void misfortune(struct billing_world *w, struct billing_exporter *x)
+{
+    struct sim *s = w->sim;
+    if (sim_draw(s, 10)) return; /* these last: rarer than what happens to a single request */
+    if (billing_fault(w, SIM_EXPORTER_ADDED)) new_exporter(w);
+    if (x->alive && billing_fault(w, SIM_EXPORTER_STOPPED)) x->wake = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
+    if (x->alive && billing_fault(w, SIM_EXPORTER_KILLED)) billing_stop(x);
+    if (billing_fault(w, SIM_METER_OFF)) w->meter_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
+    if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->skew = a_step(s);
+}
+
+void billing_start(struct billing_world *w, struct sim *s, int64_t start, const struct billing_view *view,
+                   bool punctual)
+{
+    static const int64_t remembers[] = {DAY_MS, DAY_MS + 1, 3 * (int64_t)DAY_MS};
+    w->sim = s;
+    w->start = start;
+    w->view = view;
+    w->punctual = punctual;
+    w->remembers_ms = remembers[sim_draw(s, sizeof remembers / sizeof *remembers)];
+    for (int i = 0; i < TEAMS; i++)
+        if (sim_draw(s, 2)) billing_set_customer(w, i, billing_customers[i]);
+    new_exporter(w);
+}
+
+void billing_end(struct billing_world *w)
+{
+    for (size_t i = 0; i < EXPORTERS; i++) billing_stop(&w->x[i]);
+    for (size_t i = 0; i < w->records; i++) free(w->record[i]);
+}
+
+void billing_act(struct billing_world *w)
+{
+    struct sim *s = w->sim;
+    struct billing_exporter *x = &w->x[sim_draw(s, 10) < 6 ? w->owner : sim_draw(s, EXPORTERS)];
+    billing_deliver(w);
+    if (sim_draw(s, 100) == 0) change_customer(w);
+    misfortune(w, x);
+    if (!w->x[w->owner].alive) new_exporter(w);
+    for (uint64_t i = sim_draw(s, 4); i-- > 0 && x->alive && x->wake <= s->now;) billing_step(w, x);
+}
+
+void billing_quiet(struct billing_world *w)
+{
+    w->quiet_from = w->sim->now;
+    w->meter_off_until = 0;
+    for (int i = 0; i < TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
+    for (size_t i = 0; i < EXPORTERS; i++) w->x[i].wake = w->x[i].skew = 0;
+}
+
+void billing_quiet_step(struct billing_world *w, bool zombies)
+{
+    billing_deliver(w);
+    for (size_t k = 0; k < EXPORTERS && zombies; k++)
+        if (w->x[k].alive && k != w->owner) billing_step(w, &w->x[k]);
+    w->x[w->owner].alive = true;
+    billing_step(w, &w->x[w->owner]);
+}
+
+static void check_key(struct billing_world *w, const struct book *b, int i)
+{
+    struct sim *s = w->sim;
+    struct billing_key k = billing_key_at(i);
+    const struct book_entry *e =
+        book_find(b, billing_teams[k.team], billing_meters[k.meter].meter.field, billing_hour(w, k));
+    uint64_t accounted = e ? e->total.v : 0, billed = w->billed[i] + w->dropped[i];
+    const struct book_open *o = e ? e->open : NULL;
+    s->checks++;
+    if (o && billed != accounted && billed != o->total.v) sim_fail(s, "neither old nor new, key %d", i);
+    if (o && w->quiet_from - o->at.v < PLAN_COPY_MS / 2) sim_fail(s, "open though Stripe answers, key %d", i);
+    if (o && s->now - o->at.v > PLAN_COPY_MS + 2 * CLOCK_TRUST_SKEW_MS_MAX && !o->noted[LEDGER_HELD_AGE])
+        sim_fail(s, "held, and nobody was told, key %d", i);
+    if (!o && billed != accounted) sim_fail(s, "the ledger says otherwise than Stripe, key %d", i);
+    bool told = e && e->noted_digits == e->revision + 1;
+    if (!o && billed != w->view->truth(w->view->arg, i) && !told)
+        sim_fail(s, "Stripe does not hold the truth, key %d", i);
+    if (w->punctual && e && e->revision > 1) sim_fail(s, "an hour was billed before all of it was in, key %d", i);
+}
+
+void billing_check(struct billing_world *w)
+{
+    struct billing_exporter last = {.alive = true};
+    if (w->sim->failed) return;
+    w->undecided_count = 0;
+    billing_fold(w, &last.book);
+    for (int i = 0; i < KEYS && !w->sim->failed; i++) check_key(w, &last.book, i);
+    book_destroy(&last.book);
+}
