@@ -28,7 +28,7 @@ static void settle_down(struct billing_world *w, struct billing_store *t)
         s->now += (int64_t)sim_draw(s, MINUTE_MS / 2);
         billing_quiet_step(w, i < QUIET_STEPS / 3);
     }
-    s->now += 4 * PLAN_ATTEMPT_MS + SLACK_MS;
+    s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w);
 }
 
@@ -38,7 +38,7 @@ bool billing_schedule(struct sim *s)
     if (!w) abort();
     int64_t start = BILLING_START + (int64_t)sim_draw(s, 1000) * HOUR_MS;
     bool punctual = sim_draw(s, 2);
-    s->now = start + (HOURS + 1) * (int64_t)HOUR_MS;
+    s->now = start + (BILLING_HOURS + 1) * (int64_t)HOUR_MS;
     struct billing_store *t = billing_store_new(s, start, sim_draw(s, 8) ? 1 : UINT64_C(2000000000000), punctual);
     billing_start(w, s, start, billing_store_view(t), punctual);
     for (int i = 0; i < STEPS && sim_goes_on(s); i++) {

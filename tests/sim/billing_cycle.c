@@ -9,7 +9,7 @@ static struct cycle cycle_at(const struct billing_world *w, const struct billing
     return (struct cycle){.book = &x->book,
                           .facts = &x->facts,
                           .meter = billing_meters,
-                          .meter_count = METERS,
+                          .meter_count = BILLING_METERS,
                           .account = "main",
                           .close_delay_ms = w->view->close_delay_ms,
                           .mark = mark};
@@ -39,10 +39,10 @@ static void look(struct billing_world *w, struct billing_exporter *x)
 static void plan(struct billing_world *w, struct billing_exporter *x)
 {
     struct billing_cycle *y = &x->cycle;
-    struct cycle_hour hour[TEAMS * HOURS];
+    struct cycle_hour hour[BILLING_TEAMS * BILLING_HOURS];
     struct cycle_tally ignored = {0};
     y->records = 0;
-    if (!y->positions) y->positions = malloc(TEAMS * HOURS * sizeof *y->positions);
+    if (!y->positions) y->positions = malloc(BILLING_TEAMS * BILLING_HOURS * sizeof *y->positions);
     if (!y->positions) abort();
     for (size_t i = 0; i < y->groups; i++)
         hour[i] = (struct cycle_hour){.team = y->group[i].first->team.s, .hour = y->group[i].first->hour};

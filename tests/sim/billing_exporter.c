@@ -50,7 +50,7 @@ bool billing_now(const struct billing_world *w, const struct billing_exporter *x
 static void check_name(struct billing_world *w, const struct ledger_record *r)
 {
     int customer = -1, key = billing_index_of(w, r->team.s, r->meter, r->hour);
-    for (int c = 0; c < CUSTOMERS; c++)
+    for (int c = 0; c < BILLING_CUSTOMERS; c++)
         if (strcmp(billing_customers[c], r->customer.s) == 0) customer = c;
     w->sim->checks++;
     for (size_t i = 0; i < w->names; i++) {
@@ -61,7 +61,7 @@ static void check_name(struct billing_world *w, const struct ledger_record *r)
         if (same || alike)
             sim_fail(w->sim, same ? "a revision has two identifiers, key %d" : "two revisions share one, key %d", key);
     }
-    assert(w->names < RECORDS);
+    assert(w->names < BILLING_RECORDS);
     struct billing_name *n = &w->name[w->names++];
     *n = (struct billing_name){.key = key, .customer = customer, .revision = r->revision};
     memcpy(n->identifier, r->identifier, sizeof n->identifier);
@@ -105,7 +105,7 @@ static void begin_one(struct billing_world *w, struct billing_exporter *x)
         next = o->next;
         struct ledger_record note;
         enum plan_attempt p = plan_attempt(o, now, boot(w));
-        if (x->results == RESULTS_MAX) return;
+        if (x->results == BILLING_RESULTS_MAX) return;
         if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, now, &note)) x->result[x->results++] = note;
         if (p != PLAN_SEND || (!w->sim->quiet && sim_draw(w->sim, 3) == 0)) continue;
         x->key = key_of(w, x, o);
@@ -148,11 +148,11 @@ static void write_one(struct billing_world *w, struct billing_exporter *x)
 {
     const struct book_open *o = open_of(w, x);
     struct billing_request *q = &w->request[w->requests];
-    if (!o || w->requests == REQUESTS || !plan_may_write(x->deadline, boot(w))) {
+    if (!o || w->requests == BILLING_REQUESTS || !plan_may_write(x->deadline, boot(w))) {
         settle(w, x, &(struct answer_input){.untouched = true, .identifier = ""}, &(struct clock_trust_date){0});
         return;
     }
-    uint64_t delay = w->sim->quiet ? 0 : sim_draw(w->sim, PLAN_ATTEMPT_MS + SLACK_MS);
+    uint64_t delay = w->sim->quiet ? 0 : sim_draw(w->sim, PLAN_ATTEMPT_MS + BILLING_SLACK_MS);
     *q = (struct billing_request){.at = w->sim->now + (int64_t)delay, .written = boot(w), .key = x->key};
     memcpy(q->identifier, o->identifier, sizeof q->identifier);
     memcpy(q->body, o->body, sizeof q->body);
@@ -163,7 +163,7 @@ static void write_one(struct billing_world *w, struct billing_exporter *x)
 static void hear_one(struct billing_world *w, struct billing_exporter *x)
 {
     const struct billing_request *q = &w->request[x->request];
-    if (!q->answered && boot(w).v <= x->deadline.v + SLACK_MS) return;
+    if (!q->answered && boot(w).v <= x->deadline.v + BILLING_SLACK_MS) return;
     struct answer_input in = {.complete = q->answered && q->status,
                               .status = q->answered ? q->status : 0,
                               .body = q->answer,
@@ -198,7 +198,7 @@ void billing_step(struct billing_world *w, struct billing_exporter *x)
         x->folded = true;
     } else if (x->cycle.phase != CYCLE_NONE) {
         billing_cycle_step(w, x);
-    } else if (x->results && (x->results == RESULTS_MAX || sim_draw(s, 2))) {
+    } else if (x->results && (x->results == BILLING_RESULTS_MAX || sim_draw(s, 2))) {
         commit_results(w, x);
     } else if (x->phase == BILLING_CONNECTED) {
         write_one(w, x);

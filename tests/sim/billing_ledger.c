@@ -8,7 +8,7 @@
 
 static void keep(struct billing_world *w, const char *text, size_t length)
 {
-    assert(w->records < RECORDS);
+    assert(w->records < BILLING_RECORDS);
     struct ledger_record *r = malloc(sizeof *r);
     assert(r);
     if (ledger_decode(text, length, r, NULL) != SG_OK) sim_fail(w->sim, "the ledger cannot be read at %zu", w->records);
@@ -28,7 +28,7 @@ void billing_fence(struct billing_world *w, struct billing_exporter *x)
 /* Writes the transaction into w->undecided, by the real codec. */
 static void encode(struct billing_world *w, const struct ledger_record *r, size_t count)
 {
-    assert(count <= KEYS);
+    assert(count <= BILLING_KEYS);
     for (size_t i = 0; i < count; i++) {
         if (r[i].value.v > LEDGER_VALUE_MAX) return sim_fail(w->sim, "a value of more than 15 digits");
         enum sg_error e = ledger_encode(&r[i], w->undecided[i], sizeof w->undecided[i], &w->undecided_length[i]);

@@ -10,25 +10,26 @@
 
 #include "tests/sim/billing_world.h"
 
-const char *const billing_teams[TEAMS] = {"t1", "t2"};
-const char *const billing_customers[CUSTOMERS] = {"cus_1", "cus_2", "cus_3", "cus_4"};
-const struct meter_slot billing_meters[METERS] = {{{FIELD_VCPU_MS, BILL_SET, "c", "v"}, true},
-                                                  {{FIELD_MEM_MIB_MS, BILL_DELTA, "c", "v"}, true},
-                                                  {{FIELD_DISK_MIB_MS, BILL_DELTA, "c", "v"}, true}};
+const char *const billing_teams[BILLING_TEAMS] = {"t1", "t2"};
+const char *const billing_customers[BILLING_CUSTOMERS] = {"cus_1", "cus_2", "cus_3", "cus_4"};
+const struct meter_slot billing_meters[BILLING_METERS] = {{{FIELD_VCPU_MS, BILL_SET, "c", "v"}, true},
+                                                          {{FIELD_MEM_MIB_MS, BILL_DELTA, "c", "v"}, true},
+                                                          {{FIELD_DISK_MIB_MS, BILL_DELTA, "c", "v"}, true}};
 
 int billing_index(struct billing_key k)
 {
-    return (k.team * HOURS + k.hour) * METERS + k.meter;
+    return (k.team * BILLING_HOURS + k.hour) * BILLING_METERS + k.meter;
 }
 
 struct billing_key billing_key_at(int i)
 {
-    return (struct billing_key){i / (HOURS * METERS), i / METERS % HOURS, i % METERS};
+    return (struct billing_key){i / (BILLING_HOURS * BILLING_METERS), i / BILLING_METERS % BILLING_HOURS,
+                                i % BILLING_METERS};
 }
 
 int billing_index_of(const struct billing_world *w, const char *team, enum field meter, struct wall_ms hour)
 {
-    for (int i = 0; i < KEYS; i++) {
+    for (int i = 0; i < BILLING_KEYS; i++) {
         struct billing_key k = billing_key_at(i);
         if (strcmp(billing_teams[k.team], team) == 0 && billing_hour(w, k).v == hour.v &&
             billing_meters[k.meter].meter.field == meter)
@@ -49,7 +50,7 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind)
 
 static void new_exporter(struct billing_world *w)
 {
-    for (size_t i = 0; i < EXPORTERS; i++) {
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) {
         if (w->x[i].alive) continue;
         w->x[i].alive = true;
         return;
@@ -61,7 +62,7 @@ void billing_set_customer(struct billing_world *w, int team, const char *custome
     char text[CONTROL_BYTES_MAX];
     size_t length = 0;
     struct control_fact fact = {.kind = CONTROL_ACCOUNT_SET, .at = {w->sim->now}, .by = {"a"}};
-    if (w->controls == CONTROL_MAX) return;
+    if (w->controls == BILLING_CONTROL_MAX) return;
     memcpy(fact.team.s, billing_teams[team], strlen(billing_teams[team]) + 1);
     memcpy(fact.customer.s, customer, strlen(customer) + 1);
     if (control_encode(&w->chain, &fact, text, &length) != SG_OK || length > sizeof w->control[0].text) abort();
@@ -72,14 +73,14 @@ void billing_set_customer(struct billing_world *w, int team, const char *custome
 /* Customers are named late, and changed; each is of one team. */
 static void change_customer(struct billing_world *w)
 {
-    int team = (int)sim_draw(w->sim, TEAMS);
-    billing_set_customer(w, team, billing_customers[sim_draw(w->sim, 4) ? team : TEAMS + team]);
+    int team = (int)sim_draw(w->sim, BILLING_TEAMS);
+    billing_set_customer(w, team, billing_customers[sim_draw(w->sim, 4) ? team : BILLING_TEAMS + team]);
 }
 
 /* Mostly by less than is noticed, now and then by days. */
 static int64_t a_step(struct sim *s)
 {
-    static const int64_t most[] = {CLOCK_TRUST_SKEW_MS_MAX, 90 * MINUTE_MS, CLOCK_STEP_MS};
+    static const int64_t most[] = {CLOCK_TRUST_SKEW_MS_MAX, 90 * MINUTE_MS, BILLING_CLOCK_STEP_MS};
     int64_t m = most[sim_draw(s, sizeof most / sizeof *most)];
     return (int64_t)sim_draw(s, 2 * (uint64_t)m) - m;
 }
@@ -104,21 +105,21 @@ void billing_start(struct billing_world *w, struct sim *s, int64_t start, const 
     w->view = view;
     w->punctual = punctual;
     w->remembers_ms = remembers[sim_draw(s, sizeof remembers / sizeof *remembers)];
-    for (int i = 0; i < TEAMS; i++)
+    for (int i = 0; i < BILLING_TEAMS; i++)
         if (sim_draw(s, 2)) billing_set_customer(w, i, billing_customers[i]);
     new_exporter(w);
 }
 
 void billing_end(struct billing_world *w)
 {
-    for (size_t i = 0; i < EXPORTERS; i++) billing_stop(&w->x[i]);
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) billing_stop(&w->x[i]);
     for (size_t i = 0; i < w->records; i++) free(w->record[i]);
 }
 
 void billing_act(struct billing_world *w)
 {
     struct sim *s = w->sim;
-    struct billing_exporter *x = &w->x[sim_draw(s, 10) < 6 ? w->owner : sim_draw(s, EXPORTERS)];
+    struct billing_exporter *x = &w->x[sim_draw(s, 10) < 6 ? w->owner : sim_draw(s, BILLING_EXPORTERS)];
     billing_deliver(w);
     if (sim_draw(s, 100) == 0) change_customer(w);
     misfortune(w, x);
@@ -130,14 +131,14 @@ void billing_quiet(struct billing_world *w)
 {
     w->quiet_from = w->sim->now;
     w->meter_off_until = 0;
-    for (int i = 0; i < TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
-    for (size_t i = 0; i < EXPORTERS; i++) w->x[i].wake = w->x[i].skew = 0;
+    for (int i = 0; i < BILLING_TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) w->x[i].wake = w->x[i].skew = 0;
 }
 
 void billing_quiet_step(struct billing_world *w, bool zombies)
 {
     billing_deliver(w);
-    for (size_t k = 0; k < EXPORTERS && zombies; k++)
+    for (size_t k = 0; k < BILLING_EXPORTERS && zombies; k++)
         if (w->x[k].alive && k != w->owner) billing_step(w, &w->x[k]);
     w->x[w->owner].alive = true;
     billing_step(w, &w->x[w->owner]);
@@ -169,6 +170,6 @@ void billing_check(struct billing_world *w)
     if (w->sim->failed) return;
     w->undecided_count = 0;
     billing_fold(w, &last.book);
-    for (int i = 0; i < KEYS && !w->sim->failed; i++) check_key(w, &last.book, i);
+    for (int i = 0; i < BILLING_KEYS && !w->sim->failed; i++) check_key(w, &last.book, i);
     book_destroy(&last.book);
 }

@@ -59,7 +59,7 @@ static bool turned_away(struct billing_world *w, struct billing_request *q)
 
 static int customer_of(const struct billing_request *q)
 {
-    for (int c = 0; c < CUSTOMERS; c++)
+    for (int c = 0; c < BILLING_CUSTOMERS; c++)
         if (strstr(q->body, billing_customers[c])) return c;
     return -1;
 }

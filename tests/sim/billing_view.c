@@ -13,7 +13,7 @@ enum { GRACE_MS = 10 * MINUTE_MS, CLOSE_DELAY_MS = MINUTE_MS, ADVANCE_MS_MAX = 1
 
 /* A cell's sums below an offset. */
 struct cell_state {
-    uint64_t offset, total[METERS];
+    uint64_t offset, total[BILLING_METERS];
 };
 
 /* The cells of one partition of one (team, hour, project), as the log makes them. */
@@ -31,17 +31,17 @@ struct said {
 struct redis {
     uint64_t vector[PARTITIONS];
     int64_t heard[PARTITIONS];
-    uint64_t cell[PARTITIONS][TEAMS][HOURS][PROJECTS], due[PARTITIONS][TEAMS][HOURS];
+    uint64_t cell[PARTITIONS][BILLING_TEAMS][BILLING_HOURS][PROJECTS], due[PARTITIONS][BILLING_TEAMS][BILLING_HOURS];
 };
 
 struct billing_store {
     struct sim *s;
     struct billing_view view;
     int64_t start, grace_ms;
-    uint64_t unit, truth[KEYS];
+    uint64_t unit, truth[BILLING_KEYS];
     struct said log[PARTITIONS][MESSAGES_MAX];
     size_t messages[PARTITIONS];
-    struct cell_log cells[PARTITIONS][TEAMS][HOURS][PROJECTS];
+    struct cell_log cells[PARTITIONS][BILLING_TEAMS][BILLING_HOURS][PROJECTS];
     struct redis redis, kept[VIEWS_KEPT], replaced; /* the last: an old primary, read by so many snapshots */
     uint64_t stale_reads;
     unsigned keeps;
@@ -71,9 +71,9 @@ static void append(struct billing_store *t, int p, int runner, int64_t advance_m
     struct said *now = &t->log[p][n];
     *now = n ? t->log[p][n - 1] : (struct said){0};
     struct vector_pair *said = &now->of[runner];
-    int64_t hour = said->ct.v ? (said->ct.v - t->start) / HOUR_MS : HOURS;
-    for (uint64_t i = 0; i < rows && hour < HOURS; i++) {
-        struct billing_key k = {(int)sim_draw(t->s, TEAMS), (int)hour, (int)sim_draw(t->s, METERS)};
+    int64_t hour = said->ct.v ? (said->ct.v - t->start) / HOUR_MS : BILLING_HOURS;
+    for (uint64_t i = 0; i < rows && hour < BILLING_HOURS; i++) {
+        struct billing_key k = {(int)sim_draw(t->s, BILLING_TEAMS), (int)hour, (int)sim_draw(t->s, BILLING_METERS)};
         uint64_t value = t->unit * (1 + sim_draw(t->s, 50));
         add_to_cell(&t->cells[p][k.team][k.hour][sim_draw(t->s, PROJECTS)], n + 1, k.meter, value);
         t->truth[billing_index(k)] += value;
@@ -107,8 +107,8 @@ static bool fault(const struct billing_store *t, enum sim_fault kind)
 /* Every cell beyond the vector is written, each with its field of `due`, then the vector. False: it was cut. */
 static bool write_cells(struct billing_store *t, int p, uint64_t until)
 {
-    for (int i = 0; i < TEAMS * HOURS * PROJECTS; i++) {
-        int team = i / (HOURS * PROJECTS), hour = i / PROJECTS % HOURS, project = i % PROJECTS;
+    for (int i = 0; i < BILLING_TEAMS * BILLING_HOURS * PROJECTS; i++) {
+        int team = i / (BILLING_HOURS * PROJECTS), hour = i / PROJECTS % BILLING_HOURS, project = i % PROJECTS;
         const struct cell_state *c = cell_below(&t->cells[p][team][hour][project], until);
         uint64_t *stored = &t->redis.cell[p][team][hour][project], *due = &t->redis.due[p][team][hour];
         uint64_t at = c && c->offset > *stored ? c->offset : *stored;
@@ -166,7 +166,7 @@ void billing_store_settle(struct billing_store *t)
 {
     for (int p = 0; p < PARTITIONS; p++) {
         for (int r = 0; r < RUNNERS; r++) {
-            append(t, p, r, (HOURS + 1) * HOUR_MS, 0);
+            append(t, p, r, (BILLING_HOURS + 1) * HOUR_MS, 0);
         }
         flush(t, p, t->messages[p]);
     }
@@ -198,8 +198,8 @@ static size_t due_of(void *arg, struct cycle_due *out)
 {
     struct billing_store *t = arg;
     size_t count = 0;
-    for (int i = 0; i < PARTITIONS * TEAMS * HOURS; i++) {
-        int p = i / (TEAMS * HOURS), team = i / HOURS % TEAMS, hour = i % HOURS;
+    for (int i = 0; i < PARTITIONS * BILLING_TEAMS * BILLING_HOURS; i++) {
+        int p = i / (BILLING_TEAMS * BILLING_HOURS), team = i / BILLING_HOURS % BILLING_TEAMS, hour = i % BILLING_HOURS;
         if (!t->redis.due[p][team][hour]) continue;
         struct cycle_due *d = &out[count++];
         *d = (struct cycle_due){.hour = {t->start + hour * (int64_t)HOUR_MS},
@@ -223,7 +223,7 @@ static void sum_hour(const struct billing_store *t, const struct redis *r, struc
         uint64_t at = r->cell[p][team][hour][i % PROJECTS];
         const struct cell_state *c = cell_below(&t->cells[p][team][hour][i % PROJECTS], at);
         if (!at || !c) continue;
-        for (int m = 0; m < METERS; m++)
+        for (int m = 0; m < BILLING_METERS; m++)
             if (sums_add(&h->total, billing_meters[m].meter.field, (struct amount){c->total[m]}) != SG_OK) abort();
         if (at > h->reach[p]) h->reach[p] = at;
     }
@@ -283,10 +283,10 @@ struct billing_store *billing_store_new(struct sim *s, int64_t start, uint64_t u
 
 void billing_store_free(struct billing_store *t)
 {
-    for (int i = 0; i < PARTITIONS * TEAMS * HOURS * PROJECTS; i++)
-        free(
-            t->cells[i / (TEAMS * HOURS * PROJECTS)][i / (HOURS * PROJECTS) % TEAMS][i / PROJECTS % HOURS][i % PROJECTS]
-                .state);
+    for (int i = 0; i < PARTITIONS * BILLING_TEAMS * BILLING_HOURS * PROJECTS; i++)
+        free(t->cells[i / (BILLING_TEAMS * BILLING_HOURS * PROJECTS)][i / (BILLING_HOURS * PROJECTS) % BILLING_TEAMS]
+                     [i / PROJECTS % BILLING_HOURS][i % PROJECTS]
+                         .state);
     free(t);
 }
 

@@ -13,11 +13,17 @@
 #include "aggregator/billing/cycle.h"
 #include "tests/sim/sim.h"
 
-enum { DUE_MAX = 64, RESULTS_MAX = 8, CONTROL_MAX = 512 };
-enum { TEAMS = 2, HOURS = 3, METERS = 3, KEYS = TEAMS * HOURS * METERS, CUSTOMERS = 2 * TEAMS };
-enum { RECORDS = 1024, REQUESTS = 1024, EXPORTERS = 6, RECORD_BYTES = 2048 };
-enum { SLACK_MS = 2 * MINUTE_MS };
-enum { CLOCK_STEP_MS = 5 * DAY_MS };
+enum { BILLING_DUE_MAX = 64, BILLING_RESULTS_MAX = 8, BILLING_CONTROL_MAX = 512 };
+enum {
+    BILLING_TEAMS = 2,
+    BILLING_HOURS = 3,
+    BILLING_METERS = 3,
+    BILLING_KEYS = BILLING_TEAMS * BILLING_HOURS * BILLING_METERS,
+    BILLING_CUSTOMERS = 2 * BILLING_TEAMS
+};
+enum { BILLING_RECORDS = 1024, BILLING_REQUESTS = 1024, BILLING_EXPORTERS = 6, BILLING_RECORD_BYTES = 2048 };
+enum { BILLING_SLACK_MS = 2 * MINUTE_MS };
+enum { BILLING_CLOCK_STEP_MS = 5 * DAY_MS };
 #define BILLING_START INT64_C(1763884800000)
 
 struct billing_key {
@@ -46,7 +52,7 @@ struct billing_view {
     void *arg;
     int64_t close_delay_ms;
     struct watermark (*mark)(void *arg);
-    /* All fields of `due`, at most DUE_MAX; returns how many. */
+    /* All fields of `due`, at most BILLING_DUE_MAX; returns how many. */
     size_t (*due)(void *arg, struct cycle_due *out);
     /* One moment: fills the hours' totals and reaches; returns the watermark. */
     struct watermark (*snapshot)(void *arg, struct cycle_hour *hours, size_t count);
@@ -61,13 +67,13 @@ enum billing_cycle_phase { CYCLE_NONE, CYCLE_GROUPED, CYCLE_PLANNED, CYCLE_COMMI
 /* A cycle under way. */
 struct billing_cycle {
     enum billing_cycle_phase phase;
-    struct cycle_due due[DUE_MAX];
-    struct cycle_group group[DUE_MAX];
+    struct cycle_due due[BILLING_DUE_MAX];
+    struct cycle_group group[BILLING_DUE_MAX];
     size_t groups;
-    bool done[TEAMS * HOURS];
+    bool done[BILLING_TEAMS * BILLING_HOURS];
     struct wall_ms now;
     char (*positions)[LEDGER_POSITIONS_BYTES]; /* of each group; borrowed by records */
-    struct ledger_record record[KEYS];
+    struct ledger_record record[BILLING_KEYS];
     size_t records;
 };
 
@@ -79,7 +85,7 @@ struct billing_exporter {
     struct book book;
     struct control_view facts;
     struct billing_cycle cycle;
-    struct ledger_record result[RESULTS_MAX]; /* outcomes and notes to be committed */
+    struct ledger_record result[BILLING_RESULTS_MAX]; /* outcomes and notes to be committed */
     size_t results;
     struct clock_trust trust;
     struct clock_trust_date asking; /* what Stripe will have told of its time at answer_at; 0: not asked */
@@ -109,40 +115,40 @@ struct billing_world {
     struct {
         char text[256];
         size_t length;
-    } control[CONTROL_MAX]; /* facts of accounts */
+    } control[BILLING_CONTROL_MAX]; /* facts of accounts */
     size_t controls;
     /* the ledger */
-    struct ledger_record *record[RECORDS]; /* as decoding what was encoded gave it */
+    struct ledger_record *record[BILLING_RECORDS]; /* as decoding what was encoded gave it */
     size_t records;
     unsigned epoch;
-    char undecided[KEYS][RECORD_BYTES];
-    size_t undecided_length[KEYS], undecided_count; /* 0: none */
-    bool noted[KEYS][LEDGER_REASONS][64];
+    char undecided[BILLING_KEYS][BILLING_RECORD_BYTES];
+    size_t undecided_length[BILLING_KEYS], undecided_count; /* 0: none */
+    bool noted[BILLING_KEYS][LEDGER_REASONS][64];
     /* Stripe */
-    struct billing_request request[REQUESTS];
+    struct billing_request request[BILLING_REQUESTS];
     size_t requests, untaken; /* all below were taken */
-    struct billing_receipt receipt[REQUESTS];
+    struct billing_receipt receipt[BILLING_REQUESTS];
     size_t receipts;
-    uint64_t billed[KEYS];
-    uint64_t dropped[KEYS]; /* of what was accepted */
-    int billed_to[KEYS];
+    uint64_t billed[BILLING_KEYS];
+    uint64_t dropped[BILLING_KEYS]; /* of what was accepted */
+    int billed_to[BILLING_KEYS];
     int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
     /* exporters */
-    struct billing_exporter x[EXPORTERS];
+    struct billing_exporter x[BILLING_EXPORTERS];
     size_t owner;
-    struct billing_name name[RECORDS];
+    struct billing_name name[BILLING_RECORDS];
     size_t names;
 };
 
 /* One of team i's customers becomes its account. */
 void billing_set_customer(struct billing_world *w, int team, const char *customer);
 
-/* Names of the teams, and of the customers: team i has i or TEAMS + i. */
-extern const char *const billing_teams[TEAMS], *const billing_customers[CUSTOMERS];
+/* Names of the teams, and of the customers: team i has i or BILLING_TEAMS + i. */
+extern const char *const billing_teams[BILLING_TEAMS], *const billing_customers[BILLING_CUSTOMERS];
 /* One meter that keeps the last event of the hour, two that add up. */
-extern const struct meter_slot billing_meters[METERS];
+extern const struct meter_slot billing_meters[BILLING_METERS];
 
-/* A key as an index below KEYS. */
+/* A key as an index below BILLING_KEYS. */
 int billing_index(struct billing_key k);
 /* The key of an index. */
 struct billing_key billing_key_at(int i);
@@ -157,8 +163,8 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind);
 
 /* x becomes the owner; a commit whose fate was open is decided. */
 void billing_fence(struct billing_world *w, struct billing_exporter *x);
-/* A transaction of count <= KEYS records. OK: *first is the offset of the first. FENCED; TIMEOUT: its fate is not
- * known. */
+/* A transaction of count <= BILLING_KEYS records. OK: *first is the offset of the first. FENCED; TIMEOUT: its fate is
+ * not known. */
 enum sg_error billing_append(struct billing_world *w, const struct billing_exporter *x, const struct ledger_record *r,
                              size_t count, uint64_t *first);
 /* Folds the ledger into b; now and then a part of it is read twice. */
