@@ -163,6 +163,7 @@ static uint64_t take_u64(struct cursor *c, uint64_t max)
     for (unsigned shift = 0; shift < 64 && c->p < c->end; shift += 7) {
         uint64_t byte = *c->p++;
         if (shift == 63 && byte > 1) break;
+        if (shift && byte == 0) break; /* longer than it is written */
         v |= (byte & 0x7f) << shift;
         if (byte & 0x80) continue;
         c->bad |= v > max;
@@ -216,10 +217,12 @@ static void take_runner(struct cursor *c, struct meter *m)
 /* running stays as the table has it. */
 static void take_sources(struct cursor *c, struct meter *m)
 {
-    size_t count = take_u64(c, SOURCES_MAX);
+    size_t count = take_u64(c, SOURCES_MAX), next = 0;
     for (size_t i = 0; i < count && !c->bad; i++) {
         struct source s = {.used = true};
         size_t index = take_u64(c, SOURCES_MAX - 1);
+        c->bad |= index < next;
+        next = index + 1;
         take_id(c, &s.name);
         take_id(c, &s.boot_id);
         s.n = s.durable_n = take_u64(c, COUNTER_MAX);

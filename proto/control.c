@@ -125,6 +125,18 @@ static bool take_kind(const json_t *j, enum control_kind *out)
     return false;
 }
 
+/* One fact has one text, for the chain is over bytes: the record is what control_encode() writes for it. */
+static enum sg_error canonical(struct control_chain chain, const struct control_fact *fact, const char *text,
+                               size_t length, struct sg_fault *f)
+{
+    char again[CONTROL_BYTES_MAX];
+    size_t n = 0;
+    enum sg_error e = control_encode(&chain, fact, again, &n);
+    if (e) return sg_fail(f, e, "control record %" PRIu64 ": no memory", fact->seq);
+    if (n == length && memcmp(again, text, n) == 0) return SG_OK;
+    return sg_fail(f, SG_ERR_MALFORMED, "control record %" PRIu64 ": not as it is written", fact->seq);
+}
+
 static enum sg_error record_decode(const struct control_chain *chain, const json_t *j, struct control_fact *out,
                                    struct sg_fault *f)
 {
@@ -159,6 +171,7 @@ enum sg_error control_decode(struct control_chain *chain, const char *text, size
     if (!j) return sg_fail(f, SG_ERR_MALFORMED, "control record %" PRIu64 ": not JSON", chain->seq + 1);
     enum sg_error e = record_decode(chain, j, out, f);
     json_decref(j);
+    if (e == SG_OK) e = canonical(*chain, out, text, length, f);
     if (e == SG_OK) chain_advance(chain, text, length);
     return e;
 }

@@ -50,8 +50,9 @@ void control_key_hex(const char *key, size_t length, char out[static CONTROL_HEX
  */
 SG_MUST_USE enum sg_error control_encode(struct control_chain *chain, const struct control_fact *fact,
                                          char out[static CONTROL_BYTES_MAX], size_t *length);
-/* Parses the record that follows chain and moves the chain. MALFORMED, VERSION, LIMIT; MISMATCH: seq or prev does not
- * follow. On any error the chain is where it was. f names the seq that was expected, never content. */
+/* Parses the record that follows chain, as control_encode() writes it to the byte, and moves the chain. MALFORMED,
+ * VERSION, LIMIT, NOMEM; MISMATCH: seq or prev does not follow. On any error the chain is where it was. f names the seq
+ * that was expected, never content. */
 SG_MUST_USE enum sg_error control_decode(struct control_chain *chain, const char *text, size_t length,
                                          struct control_fact *out, struct sg_fault *f);
 

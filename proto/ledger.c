@@ -117,8 +117,9 @@ static bool take_number(const json_t *j, const char *name, int64_t lowest, int64
 static bool take_intent(const json_t *j, struct ledger_record *r)
 {
     unsigned mode;
-    const char *positions = take_string(j, "positions");
-    if (!positions || strlen(positions) >= LEDGER_POSITIONS_BYTES) return false;
+    r->positions = take_string(j, "positions");
+    if (!r->positions || strlen(r->positions) >= LEDGER_POSITIONS_BYTES) return false;
+    if (strspn(r->positions, "0123456789@ ") != strlen(r->positions)) return false;
     if (!take_word(j, "mode", mode_texts, BILL_MODES, &mode)) return false;
     r->mode = (enum bill_mode)mode;
     return take_number(j, "total", 1, INT64_MAX, &r->total.v) &&
@@ -160,6 +161,17 @@ static bool take_record(const json_t *j, struct ledger_record *r)
            take_number(j, "revision", 1, INT64_MAX, &r->revision) && take_own(j, r);
 }
 
+/* The record, its positions still the parsed text's, is what ledger_encode() writes: no spaces, no other order. */
+static enum sg_error canonical(const struct ledger_record *r, const char *text, size_t length, struct sg_fault *f)
+{
+    char again[LEDGER_BYTES_MAX];
+    size_t n = 0;
+    enum sg_error e = ledger_encode(r, again, sizeof again, &n);
+    if (e == SG_ERR_NOMEM) return sg_fail(f, e, "ledger record: no memory");
+    if (e == SG_OK && n == length && memcmp(again, text, n) == 0) return SG_OK;
+    return sg_fail(f, SG_ERR_MALFORMED, "ledger record: not as it is written");
+}
+
 enum sg_error ledger_decode(const char *text, size_t length, struct ledger_record *out, struct sg_fault *f)
 {
     json_error_t error;
@@ -176,6 +188,9 @@ enum sg_error ledger_decode(const char *text, size_t length, struct ledger_recor
                     (long long)json_integer_value(version));
     else if (!take_record(j, out))
         e = sg_fail(f, SG_ERR_MALFORMED, "ledger record: malformed");
+    else
+        e = canonical(out, text, length, f);
+    out->positions = NULL;
     json_decref(j);
     return e;
 }

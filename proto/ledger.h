@@ -80,7 +80,8 @@ const char *ledger_reason_text(enum ledger_reason r);
 bool ledger_is_billing(const char *text, size_t length);
 /* Writes r to out (not NUL-terminated). LIMIT: longer than LEDGER_BYTES_MAX; NOMEM. */
 SG_MUST_USE enum sg_error ledger_encode(const struct ledger_record *r, char *out, size_t size, size_t *length);
-/* Parses what ledger_encode writes. MALFORMED, VERSION (with its number), LIMIT. f never quotes content. */
+/* Parses what ledger_encode writes, to the byte. MALFORMED, VERSION (with its number), LIMIT, NOMEM. f never quotes
+ * content. */
 SG_MUST_USE enum sg_error ledger_decode(const char *text, size_t length, struct ledger_record *out, struct sg_fault *f);
 
 #endif

@@ -108,6 +108,13 @@ Test(control, malformed_records_are_refused_without_quoting_them)
         "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\",\"customer\":"
         "\"c\",\"CANARY\":1}",
         "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"key_revoked\",\"key\":\"CANARY\"}",
+        /* good facts, but not as they are written */
+        "{\"v\":1, "
+        "\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\",\"customer\":\"c\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":1,\"by\":\"x\",\"fact\":\"account_set\",\"customer\":\"c\",\"team\":"
+        "\"t\"}",
+        "{\"v\":1,\"seq\":1,\"prev\":\"%s\",\"at\":-0,\"by\":\"x\",\"fact\":\"account_set\",\"team\":\"t\","
+        "\"customer\":\"c\"}",
     };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct control_chain chain = {0};

@@ -167,6 +167,15 @@ Test(ledger, what_encoding_would_not_write_is_refused)
     refused("event_name", "CANARY name");
     refused("\"at\":", "\"CANARY\":1,\"at\":");
     refused("\"positions\":\"0@88123 3@99\"", "\"position\":\"CANARY\"");
+    refused("0@88123 3@99", "CANARY");
+}
+
+Test(ledger, the_same_members_written_otherwise_are_refused)
+{
+    refused(",\"at\"", ", \"at\"");
+    refused("\"t1\"", "\"t\\u0031\"");
+    refused("\"total\":3600000,\"value\":3600000", "\"value\":3600000,\"total\":3600000");
+    refused("\"positions\":\"0@88123 3@99\"}", "\"positions\":\"0@88123 3@99\"}\n");
 }
 
 Test(ledger, an_archive_record_is_not_taken_for_a_billing_record)

@@ -180,11 +180,12 @@ Test(meter_state, a_host_that_died_during_an_outage_is_ended_after_recovery)
 Test(meter_state, other_versions_and_damage_are_refused)
 {
     struct sg_fault f = {0};
-    const uint8_t newer[] = {2, 1, 0}, cut[] = {1, 1, 0};
+    const uint8_t newer[] = {2, 1, 0}, cut[] = {1, 1, 0}, padded[21] = {1, 1, 0x80};
     struct meter *m = new_meter(METER_CLOCK_EVENT);
     cr_expect_eq(meter_load(m, newer, sizeof newer, &f), SG_ERR_VERSION);
     cr_expect(strstr(f.text, "version 2") != NULL);
     cr_expect_eq(meter_load(m, cut, sizeof cut, &f), SG_ERR_MALFORMED);
+    cr_expect_eq(meter_load(m, padded, sizeof padded, &f), SG_ERR_MALFORMED, "a number longer than it is written");
     cr_expect_eq(meter_load(m, NULL, 0, &f), SG_OK, "a new spool has no state");
     meter_free(m);
 }
