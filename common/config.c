@@ -133,24 +133,32 @@ static enum sg_error take_defaults(struct load *l)
     return SG_OK;
 }
 
-enum sg_error config_load(const char *file, const struct config_table *table, void *out, struct sg_fault *f)
+enum sg_error config_parse(const char *file, char *text, size_t length, const struct config_table *table, void *out,
+                           struct sg_fault *f)
 {
     struct load l = {.file = file, .table = table, .out = out, .f = f};
-    size_t length = 0;
     assert(table->count <= CONFIG_KEYS_MAX);
     memset(out, 0, table->struct_bytes);
-    char *text = malloc(FILE_BYTES_MAX + 1);
-    if (!text) return sg_fail(f, SG_ERR_NOMEM, "%s: no memory", file);
-    enum sg_error e = read_file(file, text, &length, f);
-    if (!e) e = take_lines(&l, text, length);
-    explicit_bzero(text, FILE_BYTES_MAX + 1);
-    free(text);
+    enum sg_error e = take_lines(&l, text, length);
     if (!e) e = take_defaults(&l);
     if (!e && table->check) {
         e = table->check(out, f);
         if (e) sg_wrap(f, "%s", file);
     }
     if (e) config_destroy(table, out);
+    return e;
+}
+
+enum sg_error config_load(const char *file, const struct config_table *table, void *out, struct sg_fault *f)
+{
+    size_t length = 0;
+    memset(out, 0, table->struct_bytes);
+    char *text = malloc(FILE_BYTES_MAX + 1);
+    if (!text) return sg_fail(f, SG_ERR_NOMEM, "%s: no memory", file);
+    enum sg_error e = read_file(file, text, &length, f);
+    if (!e) e = config_parse(file, text, length, table, out, f);
+    explicit_bzero(text, FILE_BYTES_MAX + 1);
+    free(text);
     return e;
 }
 

@@ -99,6 +99,10 @@ struct config_table {
 /* Reads file into out (struct_bytes, overwritten). On error out is destroyed and zeroed. CONFIG, IO, LIMIT, NOMEM. */
 SG_MUST_USE enum sg_error config_load(const char *file, const struct config_table *table, void *out,
                                       struct sg_fault *f);
+/* The same of a file's text, which is changed and has room for one byte more; file names it in errors. CONFIG, NOMEM;
+ * what a secret names is read. */
+SG_MUST_USE enum sg_error config_parse(const char *file, char *text, size_t length, const struct config_table *table,
+                                       void *out, struct sg_fault *f);
 /* Frees what config_load made, wipes secrets, zeroes. Safe on a zeroed struct. */
 void config_destroy(const struct config_table *table, void *config);
 /* Splits a list of "NAME VALUE" in place: pairs = name, value, name, value, ..., NULL (properties of librdkafka).
