@@ -20,6 +20,7 @@ static enum sg_error hash_read(struct view *v, uint32_t shard, const char *key, 
     for (size_t i = 0; ok && i < (*out)->elements; i++) ok = reply_is_text((*out)->element[i]);
     if (ok) return SG_OK;
     freeReplyObject(*out);
+    *out = NULL;
     return sg_fail(f, SG_ERR_CORRUPT, "the view holds something else where a hash belongs");
 }
 
@@ -92,8 +93,8 @@ static enum sg_error gap_rows(const struct redisReply *hash, view_each_gap *each
     for (size_t i = 1; !e && i < hash->elements; i += 2) {
         struct words w = {hash->element[i]->str, hash->element[i]->len, false};
         struct view_gap g = {0};
-        words_copy(&w, "runner", g.runner.s, sizeof g.runner.s);
-        words_copy(&w, "region", g.region.s, sizeof g.region.s);
+        words_id(&w, "runner", &g.runner);
+        words_id(&w, "region", &g.region);
         g.from = words_wall(&w, "from");
         g.to = words_wall(&w, "to");
         e = w.bad ? SG_ERR_CORRUPT : each(arg, &g);
