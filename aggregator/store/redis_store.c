@@ -1,6 +1,7 @@
 #include "aggregator/store/redis_store.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include "aggregator/store/redis_node.h"
 #include "proto/keys.h"
+#include "proto/text.h"
 #include "sandglass/limits.h"
 
 enum { SLOTS = 16384, SHA1_HEX_BYTES = 2 * SHA_DIGEST_LENGTH, NO_NODE = -1 };
@@ -53,15 +55,24 @@ struct store_bytes store_text(const char *s)
 
 bool store_reply_is(const struct redisReply *r, const char *text)
 {
-    return r && (r->type == REDIS_REPLY_STATUS || r->type == REDIS_REPLY_STRING) && strcmp(r->str, text) == 0;
+    return r && (r->type == REDIS_REPLY_STATUS || r->type == REDIS_REPLY_STRING) && strlen(text) == (size_t)r->len &&
+           memcmp(r->str, text, strlen(text)) == 0;
 }
 
 /* ---- nodes ---- */
 
+/* A name or a numeric address; faults name it, so it is nothing else. */
+static bool host_valid(const char *host, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)host[i]) && (host[i] == '\0' || !strchr(".-_:%", host[i]))) return false;
+    return length > 0;
+}
+
 static int node_find(struct redis_store *s, const char *host, size_t host_length, uint16_t port)
 {
     char text[REDIS_HOST_BYTES];
-    if (host_length == 0 || host_length >= sizeof text) return NO_NODE;
+    if (host_length >= sizeof text || !(port == 0 || host_valid(host, host_length))) return NO_NODE;
     memcpy(text, host, host_length);
     text[host_length] = '\0';
     for (int i = 0; i < s->node_count; i++)
@@ -71,18 +82,17 @@ static int node_find(struct redis_store *s, const char *host, size_t host_length
     return s->node_count++;
 }
 
-/* host:port[, ...]; host may be an IPv6 address in brackets. NO_NODE when it is none. */
-static int node_parse(struct redis_store *s, const char *text, size_t length)
+/* host:port; host may be an IPv6 address in brackets, and empty when there is one of its own (NULL: there is none).
+ * NO_NODE when it is none. */
+static int node_parse(struct redis_store *s, const char *text, size_t length, const char *own)
 {
     const char *colon = memrchr(text, ':', length);
-    char digits[6] = "";
-    if (length > 0 && text[0] == '/') return node_find(s, text, length, 0);
-    if (!colon || (size_t)(text + length - colon - 1) >= sizeof digits) return NO_NODE;
-    memcpy(digits, colon + 1, (size_t)(text + length - colon - 1));
-    char *end;
-    unsigned long port = strtoul(digits, &end, 10);
-    if (end == digits || *end || port == 0 || port > UINT16_MAX) return NO_NODE;
+    if (!colon) return NO_NODE;
+    struct text digits = text_over(colon + 1, (size_t)(text + length - colon - 1));
+    uint64_t port = text_u64(&digits);
+    if (!text_done(&digits) || port == 0 || port > UINT16_MAX) return NO_NODE;
     size_t host_length = (size_t)(colon - text);
+    if (host_length == 0 && own) return node_find(s, own, strlen(own), (uint16_t)port);
     if (host_length > 2 && text[0] == '[' && text[host_length - 1] == ']')
         return node_find(s, text + 1, host_length - 2, (uint16_t)port);
     return node_find(s, text, host_length, (uint16_t)port);
@@ -92,7 +102,8 @@ static enum sg_error parse_address(struct redis_store *s, const char *address, s
 {
     for (const char *p = address; *p;) {
         size_t length = strcspn(p, ",");
-        if (node_parse(s, p, length) == NO_NODE) return sg_fail(f, SG_ERR_CONFIG, "redis: not host:port or a path");
+        int node = *p == '/' ? node_find(s, p, length, 0) : node_parse(s, p, length, NULL);
+        if (node == NO_NODE) return sg_fail(f, SG_ERR_CONFIG, "redis: not host:port or a path");
         p += length + (p[length] == ',');
     }
     s->seed_count = s->node_count;
@@ -145,18 +156,22 @@ uint32_t redis_store_shards(const struct redis_store *s)
 
 /* ---- the slot map ---- */
 
-/* One element of CLUSTER SLOTS: first, last, [host, port, ...], replicas... */
+/* One element of CLUSTER SLOTS: first, last, [host, port, ...], replicas... What is not that is left out. */
 static void map_range(struct redis_store *s, const redisReply *r, const struct redis_node *asked)
 {
     if (r->type != REDIS_REPLY_ARRAY || r->elements < 3 || r->element[2]->type != REDIS_REPLY_ARRAY ||
         r->element[2]->elements < 2)
         return;
-    const redisReply *host = r->element[2]->element[0], *port = r->element[2]->element[1];
+    const redisReply *first = r->element[0], *last = r->element[1], *host = r->element[2]->element[0],
+                     *port = r->element[2]->element[1];
+    if (first->type != REDIS_REPLY_INTEGER || last->type != REDIS_REPLY_INTEGER || port->type != REDIS_REPLY_INTEGER ||
+        port->integer < 1 || port->integer > UINT16_MAX)
+        return;
     bool named = host->type == REDIS_REPLY_STRING && host->len > 0;
     int node = node_find(s, named ? host->str : asked->host, named ? (size_t)host->len : strlen(asked->host),
                          (uint16_t)port->integer);
     for (uint32_t i = 0; i < s->shards; i++)
-        if (s->slot_of[i] >= r->element[0]->integer && s->slot_of[i] <= r->element[1]->integer) s->node_of[i] = node;
+        if (s->slot_of[i] >= first->integer && s->slot_of[i] <= last->integer) s->node_of[i] = node;
 }
 
 static enum sg_error map_read(struct redis_store *s, struct redis_node *n, struct sg_fault *f)
@@ -346,8 +361,7 @@ static struct redis_node *redirect(struct redis_store *s, const struct redis_nod
     const char *space = strchr(text, ' ');
     space = space ? strchr(space + 1, ' ') : NULL;
     if (!space) return NULL;
-    int node = space[1] == ':' ? node_find(s, from->host, strlen(from->host), (uint16_t)strtoul(space + 2, NULL, 10))
-                               : node_parse(s, space + 1, strlen(space + 1));
+    int node = node_parse(s, space + 1, strlen(space + 1), from->host);
     return node == NO_NODE ? NULL : &s->node[node];
 }
 
