@@ -43,25 +43,28 @@ static enum sg_error sum_cells(const struct redisReply *hash, struct sums *out)
 }
 
 /* "<start>:<project>:<region>", cut into its parts in place. */
-static bool split_member(char *member, struct view_rollup *out)
+static bool split_member(const struct redisReply *member, enum window_kind w, struct view_rollup *out)
 {
-    struct text t = text_over(member, strlen(member));
+    struct text t = text_over(member->str, member->len);
+    size_t project_length;
     uint64_t start = text_u64(&t);
-    char *project = member + (t.p - member);
-    if (t.bad || *project++ != ':' || start > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return false;
-    char *region = strchr(project, ':');
-    if (!region) return false;
-    *region++ = '\0';
-    *out = (struct view_rollup){.start = {(int64_t)start * SECOND_MS}, .project = project, .region = region};
+    text_expect(&t, ':');
+    const char *project = text_until(&t, ':', &project_length);
+    text_expect(&t, ':');
+    if (t.bad || start > (uint64_t)(WALL_MS_MAX / SECOND_MS) || start % (uint64_t)(window_length_ms(w) / SECOND_MS) ||
+        !id_valid_or_none(project, project_length) || !id_valid(t.p, (size_t)(t.end - t.p)))
+        return false;
+    member->str[t.p - member->str - 1] = '\0';
+    *out = (struct view_rollup){.start = {(int64_t)start * SECOND_MS}, .project = project, .region = t.p};
     return true;
 }
 
-static enum sg_error give_rollup(const struct redisReply *member, const struct redisReply *hash, view_each_rollup *each,
-                                 void *arg)
+static enum sg_error give_rollup(const struct redisReply *member, const struct redisReply *hash, enum window_kind w,
+                                 view_each_rollup *each, void *arg)
 {
     struct sums sums = {0};
     struct view_rollup r;
-    if (!reply_is_text(member) || !reply_is_pairs(hash) || !split_member(member->str, &r)) return SG_ERR_CORRUPT;
+    if (!reply_is_text(member) || !reply_is_pairs(hash) || !split_member(member, w, &r)) return SG_ERR_CORRUPT;
     if (hash->elements == 0) return SG_OK; /* it has expired */
     enum sg_error e = sum_cells(hash, &sums);
     r.sums = &sums;
@@ -95,7 +98,7 @@ enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w,
         taken = (int64_t)reply->elements / 2;
         if (!reply_is_pairs(reply)) e = SG_ERR_CORRUPT;
         for (size_t i = 0; !e && i < reply->elements; i += 2)
-            e = give_rollup(reply->element[i], reply->element[i + 1], each, arg);
+            e = give_rollup(reply->element[i], reply->element[i + 1], w, each, arg);
         if (e == SG_ERR_CORRUPT)
             (void)sg_fail(f, e, "the view holds a rollup that cannot be read");
         else if (e)
@@ -195,9 +198,9 @@ static enum sg_error take_part(struct view_run *r, const struct redisReply *hash
     rest = part;
     for (size_t i = 0; !e && i < hash->elements; i += 2) {
         const struct redisReply *name = hash->element[i];
-        struct text t = text_over(name->str + field->len, name->len > field->len ? name->len - field->len : 0);
         if (name->len <= field->len || memcmp(name->str, field->str, field->len) != 0 || name->str[field->len] != ':')
             continue;
+        struct text t = text_over(name->str + field->len, name->len - field->len);
         text_expect(&t, ':');
         uint64_t start = text_u64(&t);
         if (!text_done(&t) || start > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return SG_ERR_CORRUPT;
@@ -215,7 +218,7 @@ static enum sg_error run_read(const struct redisReply *hash, const char *team, c
 {
     enum sg_error e = SG_OK;
     *out = (struct view_run){0};
-    if (!reply_is_pairs(hash) || strlen(sandbox) > ID_BYTES_MAX) return SG_ERR_CORRUPT;
+    if (!reply_is_pairs(hash) || !id_valid(sandbox, strlen(sandbox))) return SG_ERR_CORRUPT;
     for (size_t i = 0; i < hash->elements; i++)
         if (!reply_is_text(hash->element[i])) return SG_ERR_CORRUPT;
     memcpy(out->sandbox.s, sandbox, strlen(sandbox) + 1);
@@ -257,7 +260,8 @@ static enum sg_error give_runs(const struct redisReply *reply, const char *team,
         const struct redisReply *id = reply->element[i], *score = reply->element[i + 1];
         struct view_run run;
         int64_t at;
-        if (!reply_is_text(id) || !reply_i64(score, &at)) return SG_ERR_CORRUPT;
+        if (!reply_is_text(id) || strlen(id->str) != (size_t)id->len || !reply_i64(score, &at) || at > WALL_MS_MAX)
+            return SG_ERR_CORRUPT;
         if (at == page->from_top.v)
             page->skip++;
         else

@@ -12,32 +12,33 @@
 enum { CHUNK = 500, SCAN_COUNT = 1000 };
 
 /* "<hour>:<meter>[:<revision>]" */
-static bool take_name(const char *name, struct wall_ms *hour, char meter[static FIELD_NAME_BYTES_MAX],
+static bool take_name(const struct redisReply *name, struct wall_ms *hour, char meter[static FIELD_NAME_BYTES_MAX],
                       uint64_t *revision)
 {
-    struct text t = text_over(name, strlen(name));
+    if (!reply_is_text(name)) return false;
+    struct text t = text_over(name->str, name->len);
+    enum field field;
     size_t length;
     uint64_t seconds = text_u64(&t);
     text_expect(&t, ':');
     const char *m = text_until(&t, ':', &length);
-    if (t.bad || length >= FIELD_NAME_BYTES_MAX || seconds > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return false;
+    if (t.bad || !field_parse(m, length, &field) || seconds > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return false;
     memcpy(meter, m, length);
     meter[length] = '\0';
     hour->v = (int64_t)seconds * SECOND_MS;
     if (!revision) return text_done(&t);
     text_expect(&t, ':');
     *revision = text_u64(&t);
-    return text_done(&t);
+    return text_done(&t) && *revision >= 1;
 }
 
 static enum sg_error give_revision(const struct redisReply *member, const struct redisReply *text, struct page *page,
                                    view_each_revision *each, void *arg)
 {
     struct view_revision r = {0};
-    if (!reply_is_text(member) || !reply_is_text(text) || !take_name(member->str, &r.hour, r.meter, &r.revision))
-        return SG_ERR_CORRUPT;
+    if (!reply_is_text(text) || !take_name(member, &r.hour, r.meter, &r.revision)) return SG_ERR_CORRUPT;
     struct words w = {text->str, text->len, false};
-    words_copy(&w, "customer", r.customer.s, sizeof r.customer.s);
+    words_id(&w, "customer", &r.customer);
     words_copy(&w, "mode", r.kind, sizeof r.kind);
     words_copy(&w, "state", r.state, sizeof r.state);
     words_copy(&w, "identifier", r.identifier, sizeof r.identifier);
@@ -92,8 +93,9 @@ enum sg_error view_accounts(struct view *v, const char *team, view_each_account 
     if (!reply_is_pairs(hash)) e = SG_ERR_CORRUPT;
     for (size_t i = 0; !e && i < hash->elements; i += 2) {
         struct view_account a = {0};
-        struct words w = {hash->element[i + 1]->str, hash->element[i + 1]->len, false};
-        if (!take_name(hash->element[i]->str, &a.hour, a.meter, NULL)) w.bad = true;
+        const struct redisReply *text = hash->element[i + 1];
+        struct words w = {text->str, text->len, !reply_is_text(text)};
+        if (!w.bad && !take_name(hash->element[i], &a.hour, a.meter, NULL)) w.bad = true;
         if (!w.bad) a.total.v = words_u64(&w, "total");
         if (!w.bad) words_copy(&w, "state", a.state, sizeof a.state);
         e = w.bad ? SG_ERR_CORRUPT : each(arg, &a);

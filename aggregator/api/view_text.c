@@ -43,11 +43,17 @@ void words_copy(struct words *w, const char *name, char *out, size_t size)
 {
     size_t length;
     const char *s = words_get(w, name, &length);
-    if (length >= size) w->bad = true;
+    if (length >= size || (s && memchr(s, '\0', length))) w->bad = true;
     if (w->bad || !s) {
         out[0] = '\0';
         return;
     }
     memcpy(out, s, length);
     out[length] = '\0';
+}
+
+void words_id(struct words *w, const char *name, struct id *out)
+{
+    words_copy(w, name, out->s, sizeof out->s);
+    if (!id_valid_or_none(out->s, strlen(out->s))) w->bad = true;
 }

@@ -26,7 +26,9 @@ const char *words_get(struct words *w, const char *name, size_t *length);
 uint64_t words_u64(struct words *w, const char *name);
 /* Its value as an instant. */
 struct wall_ms words_wall(struct words *w, const char *name);
-/* Its value, copied with its NUL into out[size]; bad when it does not fit. */
+/* Its value, copied with its NUL into out[size]; bad when it does not fit, or holds a NUL. */
 void words_copy(struct words *w, const char *name, char *out, size_t size);
+/* Its value as an identifier, or "-" for none. */
+void words_id(struct words *w, const char *name, struct id *out);
 
 #endif

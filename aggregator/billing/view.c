@@ -64,15 +64,29 @@ static bool is_array(const redisReply *r, size_t elements)
     return r->type == REDIS_REPLY_ARRAY && r->elements >= elements;
 }
 
+/* Field, value, field, value, ..., all of them texts: what HGETALL and HSCAN give. */
+static bool is_hash(const redisReply *r)
+{
+    if (!is_array(r, 0) || r->elements % 2) return false;
+    for (size_t i = 0; i < r->elements; i++)
+        if (r->element[i]->type != REDIS_REPLY_STRING) return false;
+    return true;
+}
+
 static bool take_u64(const redisReply *r, uint64_t *out)
 {
-    if (r->type == REDIS_REPLY_NIL) {
-        *out = 0;
-        return true;
-    }
-    struct text t = text_over(r->str, r->type == REDIS_REPLY_STRING ? r->len : 0);
+    *out = 0;
+    if (r->type != REDIS_REPLY_STRING) return false;
+    struct text t = text_over(r->str, r->len);
     *out = text_u64(&t);
     return text_done(&t);
+}
+
+/* 0 for what is not there. */
+static bool take_u64_if(const redisReply *r, uint64_t *out)
+{
+    *out = 0;
+    return r->type == REDIS_REPLY_NIL || take_u64(r, out);
 }
 
 /* ---- the head ---- */
@@ -83,7 +97,7 @@ static enum sg_error take_vector(const redisReply *r, uint32_t shard, uint32_t p
     size_t seen = 0;
     enum sg_error e = SG_OK;
     *out = (struct watermark){.kind = WATERMARK_UNBOUNDED};
-    for (size_t i = 0; i + 1 < r->elements && e == SG_OK; i += 2) {
+    for (size_t i = 0; i < r->elements && e == SG_OK; i += 2) {
         struct vector_entry entry = {0};
         uint64_t partition;
         if (!take_u64(r->element[i], &partition) ||
@@ -103,11 +117,11 @@ static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grac
                                struct sg_fault *f)
 {
     uint64_t partitions;
-    if (!is_array(r, 3) || !is_array(r->element[0], 2) || !is_array(r->element[2], 0)) return odd(f, shard, "its head");
+    if (!is_array(r, 3) || !is_array(r->element[0], 2) || !is_hash(r->element[2])) return odd(f, shard, "its head");
     out->ready = store_reply_is(r->element[0]->element[0], "ready");
-    if (!take_u64(r->element[0]->element[1], &partitions) || partitions > PARTITIONS_MAX)
+    if (!take_u64_if(r->element[0]->element[1], &partitions) || partitions > PARTITIONS_MAX)
         return odd(f, shard, "its number of partitions");
-    if (!take_u64(r->element[1], &out->ledger_at)) return odd(f, shard, "its ledger position");
+    if (!take_u64_if(r->element[1], &out->ledger_at)) return odd(f, shard, "its ledger position");
     out->partitions = (uint32_t)partitions;
     enum sg_error e = take_vector(r->element[2], shard, out->partitions, grace_ms, &out->mark, f);
     if (!out->ready) out->mark.kind = WATERMARK_UNKNOWN;
@@ -118,7 +132,8 @@ static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grac
 
 static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct cycle_hour *h, struct sg_fault *f)
 {
-    for (size_t i = 0; i + 1 < r->elements; i += 2) {
+    if (!is_hash(r)) return odd(f, shard, "a rollup");
+    for (size_t i = 0; i < r->elements; i += 2) {
         struct sums sums = {0};
         uint64_t partition, offset;
         enum sg_error e = SG_OK;
@@ -157,6 +172,7 @@ enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace
     e = is_array(r, 3 + count) ? take_head(r, shard, grace_ms, head, f) : odd(f, shard, "a snapshot");
     for (size_t i = 0; i < count && e == SG_OK; i++) {
         const redisReply *rollups = r->element[3 + i];
+        if (!is_array(rollups, 0)) e = odd(f, shard, "an hour");
         for (size_t k = 0; k < rollups->elements && e == SG_OK; k++)
             e = take_cells(rollups->element[k], shard, &hours[i], f);
     }
@@ -175,7 +191,6 @@ enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms,
 static bool take_due(const redisReply *field, const redisReply *value, struct cycle_due *out)
 {
     size_t length;
-    if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING) return false;
     struct text t = text_over(field->str, field->len), v = text_over(value->str, value->len);
     const char *team = text_until(&t, ':', &length);
     if (t.bad || !id_valid(team, length)) return false;
@@ -204,11 +219,11 @@ enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_c
     *count = 0;
     enum sg_error e = redis_store_command(s, shard, words, 5, &r, f);
     if (e != SG_OK) return e;
-    if (!is_array(r, 2) || r->element[0]->type != REDIS_REPLY_STRING || !is_array(r->element[1], 0)) {
+    if (!is_array(r, 2) || r->element[0]->type != REDIS_REPLY_STRING || !is_hash(r->element[1])) {
         e = odd(f, shard, "due");
     } else {
         const redisReply *fields = r->element[1];
-        for (size_t i = 0; i + 1 < fields->elements && *count < VIEW_DUE_MAX && e == SG_OK; i += 2) {
+        for (size_t i = 0; i < fields->elements && *count < VIEW_DUE_MAX && e == SG_OK; i += 2) {
             if (take_due(fields->element[i], fields->element[i + 1], &out[*count]))
                 ++*count;
             else

@@ -16,12 +16,13 @@ static const char cells_script[] = "local out = {}\n"
                                    "end\n"
                                    "return out\n";
 
-/* `<w>:<start>:<team>:<project>:<region>:<p>` */
+/* `<w>:<start>:<team>:<project>:<region>:<p>`: what proto/archive.h can say again. */
 static bool take_field(const char *field, size_t length, struct view_arch *out)
 {
+    enum { TEAM, PROJECT, REGION, IDS };
     struct text t = text_over(field, length);
     struct archive_cell *c = &out->cell;
-    struct id *const ids[] = {&c->team, &c->project, &c->region};
+    struct id *const ids[IDS] = {&c->team, &c->project, &c->region};
     memset(out, 0, sizeof *out);
     if (length >= sizeof out->field) return false;
     memcpy(out->field, field, length);
@@ -29,16 +30,18 @@ static bool take_field(const char *field, size_t length, struct view_arch *out)
     if (c->window == WINDOW_HOUR) text_expect(&t, 'h');
     text_expect(&t, ':');
     uint64_t start = text_u64(&t);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < IDS; i++) {
         size_t n = 0;
         text_expect(&t, ':');
         const char *s = t.bad ? "" : text_until(&t, ':', &n);
-        if (t.bad || !id_valid_or_none(s, n)) return false;
+        if (t.bad || !(i == PROJECT ? id_valid_or_none(s, n) : id_valid(s, n))) return false;
         memcpy(ids[i]->s, s, n);
     }
     text_expect(&t, ':');
     uint64_t partition = text_u64(&t);
-    if (!text_done(&t) || partition >= PARTITIONS_MAX || start > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return false;
+    if (!text_done(&t) || partition >= PARTITIONS_MAX || start > (uint64_t)(WALL_MS_MAX / SECOND_MS) ||
+        start % (uint64_t)(window_length_ms(c->window) / SECOND_MS))
+        return false;
     c->start.v = (int64_t)(start * SECOND_MS);
     c->partition = (uint32_t)partition;
     return true;
@@ -46,7 +49,9 @@ static bool take_field(const char *field, size_t length, struct view_arch *out)
 
 static bool take_offset(const redisReply *r, uint64_t *out)
 {
-    struct text t = text_over(r->str, r->type == REDIS_REPLY_STRING ? r->len : 0);
+    *out = 0;
+    if (r->type != REDIS_REPLY_STRING) return false;
+    struct text t = text_over(r->str, r->len);
     *out = text_u64(&t);
     return text_done(&t);
 }
@@ -62,8 +67,8 @@ enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, struct view_
     enum sg_error e = redis_store_command(s, shard, words, 5, &r, f);
     if (e != SG_OK) return e;
     bool good = r->type == REDIS_REPLY_ARRAY && r->elements == 2 && r->element[0]->type == REDIS_REPLY_STRING &&
-                r->element[1]->type == REDIS_REPLY_ARRAY;
-    for (size_t i = 0; good && i + 1 < r->element[1]->elements && *count < VIEW_ARCH_MAX; i += 2) {
+                r->element[1]->type == REDIS_REPLY_ARRAY && r->element[1]->elements % 2 == 0;
+    for (size_t i = 0; good && i < r->element[1]->elements && *count < VIEW_ARCH_MAX; i += 2) {
         const redisReply *field = r->element[1]->element[i], *value = r->element[1]->element[i + 1];
         good = field->type == REDIS_REPLY_STRING && take_field(field->str, field->len, &out[*count]) &&
                take_offset(value, &out[*count].offset);
@@ -77,12 +82,27 @@ enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, struct view_
     return good ? SG_OK : sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: a field of arch is not understood", shard);
 }
 
-static uint64_t cell_offset(const redisReply *r)
+/* Takes a cell's text over when it stands where its field says. False: it is no cell. */
+static bool take_cell(const redisReply *r, struct view_arch *out, struct sums *scratch)
 {
-    struct text t = text_over(r->str, r->type == REDIS_REPLY_STRING ? r->len : 0);
-    text_expect(&t, '@');
-    uint64_t offset = text_u64(&t);
-    return t.bad ? 0 : offset;
+    uint64_t offset;
+    if (r->type == REDIS_REPLY_NIL) return true;
+    if (r->type != REDIS_REPLY_STRING || cell_decode(r->str, r->len, &offset, scratch) != SG_OK) return false;
+    if (offset < out->offset || offset == 0) return true;
+    out->cell.text = r->str;
+    out->cell.length = r->len;
+    return true;
+}
+
+static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view_arch *arch, size_t count,
+                                struct sg_fault *f)
+{
+    struct sums scratch = {0};
+    bool good = r->type == REDIS_REPLY_ARRAY && r->elements == count;
+    for (size_t i = 0; good && i < count; i++) good = take_cell(r->element[i], &arch[i], &scratch);
+    sums_destroy(&scratch);
+    return good ? SG_OK
+                : sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: a cell to be archived is not understood", shard);
 }
 
 enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view_arch *arch, size_t count,
@@ -109,12 +129,7 @@ enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view
         }
         e = redis_store_eval(s, shard, cells_script, arg, 1, 2 + 2 * count, reply, f);
     }
-    for (size_t i = 0; e == SG_OK && i < count && i < (*reply)->elements; i++) {
-        const redisReply *r = (*reply)->element[i];
-        if (cell_offset(r) < arch[i].offset || cell_offset(r) == 0) continue;
-        arch[i].cell.text = r->str;
-        arch[i].cell.length = r->len;
-    }
+    if (e == SG_OK) e = take_cells(*reply, shard, arch, count, f);
     free(arg);
     free(names);
     return e;
@@ -138,6 +153,12 @@ enum sg_error view_arch_done(struct redis_store *s, uint32_t shard, const struct
     return e;
 }
 
+/* A text that an archive record can hold (proto/archive.md). */
+static bool is_line(const redisReply *r)
+{
+    return r->type == REDIS_REPLY_STRING && !memchr(r->str, '\n', r->len) && !memchr(r->str, '\t', r->len);
+}
+
 enum sg_error view_marks_read(struct redis_store *s, uint32_t shard, uint32_t partition, struct redisReply **reply,
                               uint64_t *at, struct sg_fault *f)
 {
@@ -147,9 +168,12 @@ enum sg_error view_marks_read(struct redis_store *s, uint32_t shard, uint32_t pa
     *at = 0;
     enum sg_error e = redis_store_command(s, shard, words, 2, reply, f);
     if (e != SG_OK) return e;
-    bool good = (*reply)->type == REDIS_REPLY_ARRAY;
-    for (size_t i = 0; good && i + 1 < (*reply)->elements; i += 2)
-        if (store_reply_is((*reply)->element[i], "at")) good = take_offset((*reply)->element[i + 1], at);
+    bool good = (*reply)->type == REDIS_REPLY_ARRAY && (*reply)->elements % 2 == 0;
+    for (size_t i = 0; good && i < (*reply)->elements; i += 2) {
+        const redisReply *field = (*reply)->element[i], *value = (*reply)->element[i + 1];
+        good = is_line(field) && field->len > 0 && is_line(value);
+        if (good && store_reply_is(field, "at")) good = take_offset(value, at);
+    }
     if (good && (*reply)->elements > 0 && *at == 0) good = false;
     if (good) return SG_OK;
     freeReplyObject(*reply);
