@@ -1,11 +1,45 @@
-/* One line of the ingest contract: an accepted one is within every range; a refused one says where, inside the line;
- * the number that is salvaged from an accepted line is its own. */
+/* One line of the ingest contract: an accepted one is within every range, and jansson reads the same members and
+ * numbers in it; a malformed one is no object for jansson either; a refused one says where, inside the line; the number
+ * that is salvaged from an accepted line is its own. */
 #include <assert.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "proto/ingest_line.h"
+#include "sandglass/time.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define FIELD_RULE(name, text, kind, min, max) {text, #kind, min, max},
+static const struct {
+    const char *name, *kind;
+    uint64_t min, max;
+} rules[] = {INGEST_FIELDS(FIELD_RULE)};
+
+static void check_against_jansson(const struct ingest_event *e, const char *line, size_t size)
+{
+    json_t *j = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
+    assert(j && json_object_size(j) == (size_t)__builtin_popcountll(e->present));
+    for (size_t f = 0; f < INGEST_FIELD_COUNT; f++) {
+        if (!ingest_has(e, (enum ingest_field)f)) continue;
+        const json_t *value = json_object_get(j, rules[f].name);
+        bool number = strcmp(rules[f].kind, "NUMBER") == 0;
+        assert(value && json_is_integer(value) == number);
+        if (!number) continue;
+        assert((uint64_t)json_integer_value(value) == e->number[f]);
+        assert(e->number[f] >= rules[f].min && e->number[f] <= rules[f].max);
+    }
+    json_decref(j);
+}
+
+/* A line holds no newline, which is a space for jansson. */
+static void check_malformed(const char *line, size_t size)
+{
+    if (memchr(line, '\n', size)) return;
+    json_t *j = json_loadb(line, size, JSON_ALLOW_NUL, NULL);
+    assert(!json_is_object(j));
+    json_decref(j);
+}
 
 static void check_accepted(const struct ingest_event *e, const char *line, size_t size)
 {
@@ -31,7 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (error) {
         assert(error < INGEST_UNKNOWN_SANDBOX && error != INGEST_TOO_LONG && at <= size);
         (void)ingest_line_salvage(line, size);
-    } else
+        if (error == INGEST_MALFORMED) check_malformed(line, size);
+    } else {
         check_accepted(&e, line, size);
+        check_against_jansson(&e, line, size);
+    }
     return 0;
 }
