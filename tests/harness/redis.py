@@ -29,6 +29,7 @@ SLOTS = 16384
 NODES = {"single": 1, "pair": 2, "cluster": 3}
 PIPELINE_MAX = 500
 AOF_LOOK_BYTES = 4 << 20
+MOVE_KEYS = 20
 
 
 class RedisError(Exception):
@@ -213,6 +214,30 @@ class Redis:
             self._answers(name, "CLUSTER", "ADDSLOTSRANGE", index * share, min(SLOTS, (index + 1) * share) - 1)
             self._answers(name, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
             self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self.port(name))
+
+    def move_slot(self, key, random):
+        """Move a key's slot, and all that is in it, from the node of a cluster that has it to another; (keys, from, to)."""
+        links = {name: self._connect(self.port(name), 30) for name in self.nodes}
+        try:
+            slot = next(iter(links.values())).call("CLUSTER", "KEYSLOT", key)
+            ids = {name: link.call("CLUSTER", "MYID") for name, link in links.items()}
+            source = next(name for name, link in links.items() if self._owns(link, slot, ids[name]))
+            target, count = random.choice([name for name in links if name != source]), 0
+            links[target].call("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+            links[source].call("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+            while keys := links[source].call("CLUSTER", "GETKEYSINSLOT", slot, MOVE_KEYS):
+                links[source].call("MIGRATE", "127.0.0.1", self.port(target), "", 0, 10_000, "KEYS", *keys)
+                count += len(keys)
+            for name in (target, *(name for name in links if name != target)):
+                links[name].call("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+            return count, source, target
+        finally:
+            for link in links.values():
+                link.close()
+
+    @staticmethod
+    def _owns(link, slot, node):
+        return any(first <= slot <= last and master[2] == node for first, last, master, *_ in link.call("CLUSTER", "SLOTS"))
 
     def many(self, commands):
         """The replies to many commands, in order, pipelined per server. The first word after a command's name is its key, which says

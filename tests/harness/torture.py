@@ -2,7 +2,8 @@
 on; after each round all books must agree to the unit.
 
 HAPPY PATH  A pipeline lives through some rounds, then one of another topology takes its place. Each round: the fleet starts, the fault is done,
-            what is left of it is mended, the fleet ends, all settles (settle.py), and accepted = rolled up = billed + pending (proof.py).
+            now and then one of our programs dies while that is recovered from, what is left of it all is mended, the fleet ends, all settles
+            (settle.py), and accepted = rolled up = billed + pending (proof.py).
 DRAW        Every topology has its own pack of faults, shuffled by the seed and dealt to the last before it is shuffled anew. What comes up in a
             round, and every choice of the fault, follows from (seed, round, the number of rounds) alone; when things happen does not, so a
             repeated round is the same schedule, not the same interleaving.
@@ -14,6 +15,7 @@ import os
 import random
 import shutil
 import time
+import traceback
 
 from . import proof, settle, tools
 from .process import HarnessError
@@ -22,7 +24,8 @@ from .torture_world import CUSTOMERS, TOPOLOGIES, World, private_mounts
 
 LIFE_ROUNDS_MAX = 20
 SETTLE_S = 150
-BEGIN_SHARE = 0.12
+LONG_S = 10  # to settle: the line tells what it was that came last
+AGAIN_SHARE = 0.3  # of the rounds in which one of our programs is killed while the fault is being recovered from
 
 
 class Plan:
@@ -82,12 +85,18 @@ class Tally:
 
 
 def _settle(world):
-    def look(_text):
+    began, last = time.monotonic(), ""
+
+    def look(text):
+        nonlocal last
+        last = text or last
         world.look_after()
 
     reasons = settle.settle(world.pipeline, SETTLE_S, look, CUSTOMERS)
     if reasons:
         raise HarnessError("not settled within %d s: %s" % (SETTLE_S, "; ".join(reasons[:5])))
+    if time.monotonic() - began > LONG_S:
+        world.note("long: " + last)
 
 
 def _round(world, plan, number):
@@ -99,6 +108,9 @@ def _round(world, plan, number):
     world.wait_flowing()
     world.hold(0.2, 1)
     fault.run(world)
+    if world.random.random() < AGAIN_SHARE:
+        world.hold(0, 0.5)
+        world.kill(world.random.choice([name for name in world.pipeline.programs if name in world.wanted and world.process(name).alive()]))
     world.heal()
     over_at = time.monotonic()
     world.wait_green()
@@ -150,8 +162,9 @@ class Campaign:
                     self._renew(number)
                 self._one(number)
                 number += 1
-        except HarnessError as error:
-            print("round %3d  %s FAILED: %s" % (number, self.plan.dealt[number][1].name, error), flush=True)
+        except Exception as error:  # whatever it was, the campaign stops here and says where
+            told = str(error) if isinstance(error, HarnessError) else traceback.format_exc()
+            print("round %3d  %s FAILED: %s" % (number, self.plan.dealt[number][1].name, told), flush=True)
             return False
         finally:
             failed = number < self.options.rounds and (deadline is None or time.monotonic() < deadline)

@@ -4,9 +4,11 @@ A fault is a function that hurts the world and, where that belongs to it, mends 
 documentation is what `deploy/local torture --list` shows. Nothing here checks totals: the round does, and always all of them.
 """
 import dataclasses
+import errno
 import os
 import time
 
+from . import config
 from .process import HarnessError, wait_for
 from .torture_world import TOPOLOGIES
 
@@ -211,6 +213,13 @@ def replica_promoted_with_lost_writes(world):
     _promoted(world, lose=True)
 
 
+@fault("move", topologies=("one-cluster",))
+def redis_slot_moved(world):
+    """the slot of a shard moves to another node of the cluster, key by key, while programs read and write it"""
+    moved = world.pipeline.redis.move_slot("sg:{s%d}:v" % world.random.randrange(config.SHARDS), world.random)
+    world.note("%d keys from %s to %s" % moved)
+
+
 @fault("fill")
 def redis_full(world):
     """Redis is out of memory: it refuses every write"""
@@ -289,16 +298,26 @@ def _stalled(world, runner):
     return look()[0] == before[0] < before[1]
 
 
+def _fill(path):
+    """Write until there is no room, down to the last page."""
+    with open(path, "wb", buffering=0) as file:
+        for piece in (bytes(1 << 20), bytes(4096)):
+            try:
+                while file.write(piece):
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
 @fault("fill", may_end=("collector",), events=60_000)
 def collectors_disk_full(world):
     """the file system of a spool is full while Kafka is away; acks stop, and go on when there is room; also over a restart on the full disk"""
     runner = world.random.choice(world.pipeline.made["runners"])["name"]
     name, disk = "collector-" + runner, world.pipeline.path("spool", runner)
     world.links("kafka", "cut")
-    room = os.statvfs(disk)
     filler = os.path.join(disk, "filler")
-    with open(filler, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+    _fill(filler)
     wait_for("the acks to stop", lambda: _stalled(world, runner), 60)
     world.note("%s full" % disk.rpartition("/")[2])
     if world.random.random() < 0.5:

@@ -36,7 +36,8 @@ EXTRA = {
     "exporter": [["archive_interval", "5s"]],
 }
 TWINS = ("aggregator-2", "exporter-2")
-READY_S = 30
+READY_S = 90
+LONG_READY_S = 5  # the line tells of it
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -178,10 +179,11 @@ class World:
 
     def heal(self):
         """End whatever a fault left: the outside first, until it works; then our programs, not waiting for them."""
-        for name in self.pipeline.proxy.links:
-            self.link(name, "pass")
         for process in self.pipeline.processes().values():
             process.signal(signal.SIGCONT)
+        self.pipeline.wait_ready("proxy")
+        for name in self.pipeline.proxy.links:
+            self.link(name, "pass")
         for name in self.pipeline.programs:
             self.pipeline.skew(name, 0)
         outside = [name for name in self.pipeline.processes() if name not in self.pipeline.programs]
@@ -208,13 +210,15 @@ class World:
     def wait_green(self):
         """All of ours are ready."""
         for name in sorted(self.wanted & set(self.pipeline.programs)):
-            deadline = time.monotonic() + READY_S
+            began = time.monotonic()
             while not self.pipeline.ready(name):
                 self.look_after()
-                if time.monotonic() > deadline:
+                if time.monotonic() - began > READY_S:
                     raise HarnessError("%s: not ready within %d s: %s\n%s" % (name, READY_S, settle.health(self.pipeline, name),
                                                                                self.process(name).log_tail()))
                 time.sleep(0.05)
+            if time.monotonic() - began > LONG_READY_S:
+                self.note("long: %s ready after %d s" % (name, time.monotonic() - began))
 
     # Looking.
 
