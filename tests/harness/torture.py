@@ -57,7 +57,7 @@ class Tally:
 
     def __init__(self):
         self.began = time.monotonic()
-        self.rounds = self.events = self.values = self.lost = self.double = self.restarts = 0
+        self.rounds = self.events = self.lost = self.double = 0
         self.kinds, self.names = collections.Counter(), collections.Counter()
         self.longest_s, self.longest = 0.0, "-"
 
@@ -65,7 +65,6 @@ class Tally:
         """One round."""
         self.rounds += 1
         self.events += events
-        self.values = max(self.values, result.values)
         self.lost += sum(line.lost for line in result.lines)
         self.double += sum(line.double for line in result.lines)
         self.kinds[fault.kind] += 1
@@ -103,7 +102,7 @@ def _round(world, plan, number):
     """One round: (events, the proof, how long it took from the end of the fault until all was settled)."""
     _, fault = plan.dealt[number]
     world.random = random.Random("%d/%d/%s" % (plan.seed, number, fault.name))
-    world.notes, world.may_end, world.restarts = [], fault.may_end, 0
+    world.notes, world.may_end = [], fault.may_end
     world.start_fleet(plan.seed * 100_000 + number + 1, number, **fault.fleet)
     world.wait_flowing()
     world.hold(0.2, 1)
