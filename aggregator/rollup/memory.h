@@ -7,10 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Ends the process, saying that memory is what it lacks. Asks for none itself. */
+_Noreturn void memory_exhausted(void);
+
 /* p, or the end of the process. */
 static inline void *memory_checked(void *p)
 {
-    if (!p) abort();
+    if (!p) memory_exhausted();
     return p;
 }
 
