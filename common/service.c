@@ -21,8 +21,11 @@ static void raise_files(uint64_t files_max)
 void service_setup(uint64_t files_max)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    int status = sigaction(SIGPIPE, &ignore, NULL);
-    assert(status == 0);
+    static const int signals[] = {SIGPIPE, SIGXFSZ}; /* the call that would raise one fails then, and that is handled */
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        int status = sigaction(signals[i], &ignore, NULL);
+        assert(status == 0);
+    }
     umask(027);
     raise_files(files_max);
 }

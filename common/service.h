@@ -6,7 +6,8 @@
 
 #include "sandglass/error.h"
 
-/* Ignores SIGPIPE, sets umask 027, raises the limit on open files to files_max or as far as allowed. Before threads. */
+/* Ignores SIGPIPE and SIGXFSZ, sets umask 027, raises the limit on open files to files_max or as far as allowed. Before
+ * threads. */
 void service_setup(uint64_t files_max);
 /* Start-up is over (READY=1). Nothing without systemd. */
 void service_ready(void);

@@ -1,7 +1,9 @@
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,6 +18,17 @@ Test(service, ignores_sigpipe)
     close(end[0]);
     cr_assert_eq(write(end[1], "x", 1), -1);
     close(end[1]);
+}
+
+Test(service, a_limit_on_file_sizes_is_an_error_and_no_signal)
+{
+    FILE *file = tmpfile();
+    struct rlimit limit = {.rlim_cur = 1, .rlim_max = RLIM_INFINITY};
+    service_setup(64);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    cr_assert_eq(pwrite(fileno(file), "x", 1, 1), -1);
+    cr_assert_eq(errno, EFBIG);
+    fclose(file);
 }
 
 Test(service, has_no_watchdog_without_a_service_manager)
