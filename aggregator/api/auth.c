@@ -14,6 +14,7 @@ struct auth {
     struct control_view view;
     struct boot_ms second; /* of the catch-ups counted */
     unsigned catch_ups;
+    bool exhausted; /* a fact could not be taken for want of memory */
     _Atomic bool ready;
 };
 
@@ -49,10 +50,12 @@ static enum sg_error fold(void *arg, const struct txlog_record *record, struct s
 static enum sg_error read_on(struct auth *a, uint32_t timeout_ms, struct sg_fault *f)
 {
     uint64_t lag = 0;
+    if (a->exhausted) return sg_fail(f, SG_ERR_NOMEM, "no memory for a control fact");
     if (a->view.broken)
         return sg_fail(f, SG_ERR_MISMATCH, "the control topic's chain is broken behind record %llu",
                        (unsigned long long)a->view.chain.seq);
     enum sg_error e = txlog_reader_poll(a->reader, timeout_ms, RECORDS_PER_POLL, fold, &a->view, f);
+    a->exhausted = a->view.broken && e == SG_ERR_NOMEM;
     if (e || atomic_load(&a->ready)) return e;
     e = txlog_reader_lag(a->reader, AUTH_CATCH_UP_MS, &lag, f);
     if (!e && lag == 0) atomic_store(&a->ready, true);

@@ -23,7 +23,7 @@ SG_MUST_USE enum sg_error auth_open(struct auth **out, const struct txlog_config
 /* NULL is allowed. */
 void auth_destroy(struct auth *a);
 /* Reads what is new; waits at most timeout_ms. Main thread. UNREACHABLE and the like: it retries by itself; a broken
- * chain is told as MISMATCH, MALFORMED or VERSION for ever. */
+ * chain is told as MISMATCH, MALFORMED or VERSION for ever; NOMEM, for ever too: a fact is missing. */
 SG_MUST_USE enum sg_error auth_poll(struct auth *a, uint32_t timeout_ms, struct sg_fault *f);
 /* True once the topic was read to its end at least once. Any thread. */
 bool auth_ready(const struct auth *a);

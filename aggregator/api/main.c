@@ -101,6 +101,7 @@ struct api {
     struct ops_http *ops;
     struct loop loop;
     struct boot_ms probe_at;
+    struct sg_fault ending; /* what ends the program */
 };
 
 static enum sg_error file_read(const char *path, char **out, struct sg_fault *f)
@@ -131,7 +132,12 @@ static struct redis_store_config store_config(const struct api_config *c)
 static void poll_control(struct api *a)
 {
     struct sg_fault f = {0};
-    if (auth_poll(a->auth, 0, &f))
+    enum sg_error e = auth_poll(a->auth, 0, &f);
+    if (e == SG_ERR_NOMEM) { /* a fact may be lost, which nobody will say again: starting anew reads it anew */
+        a->ending = f;
+        loop_stop(&a->loop);
+    }
+    if (e)
         health_set_fault(&a->health, COMPONENT_CONTROL, f.text);
     else
         health_clear(&a->health, COMPONENT_CONTROL);
@@ -228,7 +234,9 @@ static enum sg_error serve(struct api *a, struct sg_fault *f)
     enum sg_error e = loop_init(&a->loop, NULL, f);
     if (!e) e = open_sources(a, f);
     if (!e) e = open_listeners(a, f);
-    return e ? e : loop_run(&a->loop, tick, a, f);
+    if (!e) e = loop_run(&a->loop, tick, a, f);
+    if (!e && a->ending.code) *f = a->ending;
+    return e ? e : a->ending.code;
 }
 
 int main(int argc, char **argv)

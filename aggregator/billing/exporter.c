@@ -83,12 +83,13 @@ static enum sg_error make_shards(struct exporter *x, struct sg_fault *f)
     x->hours = calloc(VIEW_HOURS_MAX, sizeof *x->hours);
     x->rows = calloc(1, sizeof *x->rows);
     x->record = calloc(EXPORTER_RESULTS_MAX + 1, sizeof *x->record);
-    if (!x->shard || !x->due || !x->hours || !x->rows || !x->record) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!x->shard || !x->due || !x->hours || !x->rows || !x->record)
+        return sg_fail(f, SG_ERR_NOMEM, "no memory for the shards");
     for (size_t i = 0; i < x->shard_count; i++) {
         struct shard *s = &x->shard[i];
         s->index = (uint32_t)i;
         s->result = calloc(EXPORTER_RESULTS_MAX, sizeof *s->result);
-        if (!s->result) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+        if (!s->result) return sg_fail(f, SG_ERR_NOMEM, "no memory for the shards");
         backoff_init(&s->doubt_backoff, 500, 10 * SECOND_MS, (uint64_t)seed.v + i);
         backoff_init(&s->fenced_backoff, 4 * SECOND_MS, 10 * MINUTE_MS, (uint64_t)seed.v * 31 + i);
     }
@@ -162,27 +163,33 @@ static enum sg_error on_fact(void *arg, const struct txlog_record *record, struc
     return control_view_fold(&x->facts, record->bytes, record->length, f);
 }
 
-static void follow_control(struct exporter *x, struct boot_ms now)
+/* NOMEM: a fact could not be taken, which nobody will say again; starting anew reads it anew. */
+static enum sg_error follow_control(struct exporter *x, struct boot_ms now, struct sg_fault *fault)
 {
     struct sg_fault f = {0};
     uint64_t lag = 0;
     enum sg_error e = x->facts.broken ? SG_OK : txlog_reader_poll(x->control, 0, 1000, on_fact, x, &f);
+    if (x->facts.broken && e == SG_ERR_NOMEM) {
+        *fault = f;
+        return e;
+    }
     if (x->facts.broken) {
         if (e != SG_OK) log_fault(LOG_ERROR, "control_broken", &f);
         health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic's chain is broken");
-        return;
+        return SG_OK;
     }
-    if (now.v < x->control_check_at.v) return;
+    if (now.v < x->control_check_at.v) return SG_OK;
     x->control_check_at.v = now.v + (x->facts_known ? CONTROL_CHECK_MS : BUSY_WAIT_MS);
     e = txlog_reader_lag(x->control, CONTROL_CHECK_TIMEOUT_MS, &lag, &f);
     if (e != SG_OK) {
         log_fault(LOG_WARN, "kafka_unreachable", &f);
         health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic cannot be read");
-        return;
+        return SG_OK;
     }
     health_clear(&x->health, EXPORTER_CONTROL);
     if (lag == 0 && !x->facts_known) log_event(LOG_INFO, "control_read", "accounts=%zu", x->facts.account_count);
     x->facts_known |= lag == 0;
+    return SG_OK;
 }
 
 bool exporter_now(struct exporter *x, struct wall_ms *now)
@@ -485,8 +492,8 @@ enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
     enum sg_error e = SG_OK;
     while (e == SG_OK && !on_wait(x)) {
         struct boot_ms now = loop_now(&x->loop);
-        follow_control(x, now);
-        e = learn_meters(x, now, f);
+        e = follow_control(x, now, f);
+        if (e == SG_OK) e = learn_meters(x, now, f);
         for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
             tend_shard(x, &x->shard[i]);
             show(x);

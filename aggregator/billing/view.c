@@ -100,8 +100,12 @@ static enum sg_error take_vector(const redisReply *r, uint32_t shard, uint32_t p
     for (size_t i = 0; i < r->elements && e == SG_OK; i += 2) {
         struct vector_entry entry = {0};
         uint64_t partition;
-        if (!take_u64(r->element[i], &partition) ||
-            vector_entry_decode(r->element[i + 1]->str, r->element[i + 1]->len, &entry) != SG_OK)
+        enum sg_error d = take_u64(r->element[i], &partition)
+                              ? vector_entry_decode(r->element[i + 1]->str, r->element[i + 1]->len, &entry)
+                              : SG_ERR_MALFORMED;
+        if (d == SG_ERR_NOMEM)
+            e = sg_fail(f, d, "shard %u of the view: no memory for its vector", shard);
+        else if (d != SG_OK)
             e = odd(f, shard, "an entry of the vector");
         else if (partition < partitions) {
             seen++;
