@@ -357,7 +357,7 @@ static void stop(struct collector *c)
 enum sg_error collector_run(const struct collector_config *config, struct sg_fault *f)
 {
     struct collector *c = calloc(1, sizeof *c);
-    if (!c) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!c) return sg_fail(f, SG_ERR_NOMEM, "no memory for the collector");
     c->config = config;
     c->fault = f;
     counters_init(&c->counters, collector_counter_specs, COLLECTOR_COUNTER_COUNT);

@@ -128,7 +128,7 @@ static enum sg_error take_defaults(struct load *l)
         if (!k->fallback) return sg_fail(l->f, SG_ERR_CONFIG, "%s: %s: must be given", l->file, k->name);
         enum sg_error e = config_type_default(k, l->out + k->offset, l->f);
         assert(e == SG_OK || e == SG_ERR_NOMEM); /* else the table is wrong */
-        if (e) return e;
+        if (e) return sg_wrap(l->f, "%s: %s", l->file, k->name);
     }
     return SG_OK;
 }

@@ -120,7 +120,8 @@ enum sg_error redis_store_new(struct redis_store **out, const struct redis_store
     s->password = strdup(config->password ? config->password : "");
     s->cluster = config->cluster;
     s->shards = config->shards;
-    enum sg_error e = s->user && s->password ? parse_address(s, config->address, f) : SG_ERR_NOMEM;
+    enum sg_error e =
+        s->user && s->password ? parse_address(s, config->address, f) : sg_fail(f, SG_ERR_NOMEM, "redis: no memory");
     if (e) {
         redis_store_free(s);
         return e;
