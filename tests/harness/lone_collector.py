@@ -67,7 +67,7 @@ class Wire:
         n = self.n if n is None else n
         while self.acked < n:
             answer = self.answer()
-            assert answer is not None and "error" not in answer or "reject" in answer, answer
+            assert answer is not None and ("error" not in answer or "reject" in answer), answer
             if "reject" in answer:
                 assert set(answer) == {"reject", "error", "at"} and answer["reject"] not in self.rejects, answer
                 assert answer["reject"] > self.acked, "an ack went ahead of a refusal that it covers"
@@ -103,14 +103,18 @@ class LoneCollector:
                          "kafka_brokers": "127.0.0.1:%d" % closed, "seal_interval": "20ms", "ops_listen": "127.0.0.1:%d" % self.port, **settings}
         self.process = Process("collector", self.folder, self.folder, bound=True)
 
-    def start(self):
-        """Start it, and wait until it listens; itself."""
+    def spawn(self, env=None):
+        """Start it, not waiting for anything."""
         conf = os.path.join(self.folder, "conf")
         with open(conf, "w", encoding="utf-8") as file:
             file.writelines("%s = %s\n" % item for item in self.settings.items())
         if os.path.exists(self.path):
             os.unlink(self.path)
-        self.process.spawn([tools.program("sandglass-collector"), "--config", conf])
+        self.process.spawn([tools.program("sandglass-collector"), "--config", conf], env=env)
+
+    def start(self):
+        """Start it, and wait until it listens; itself."""
+        self.spawn()
         wait_for("the collector's socket", lambda: os.path.exists(self.path) and os.stat(self.path).st_mode & 0o400, TIMEOUT_S,
                  alive=self.process.alive, pause_s=0.005)
         return self

@@ -188,8 +188,8 @@ class Pipeline:
         proxy = {"proxy": self.proxy.process} if self.proxy.links else {}
         return {**self.kafka.nodes, **self.redis.nodes, "stripe": self.stripe, **proxy, **self.programs}
 
-    def spawn(self, name):
-        """Start one process, not waiting until it is ready; an error when it runs already."""
+    def spawn(self, name, env=None):
+        """Start one process, not waiting until it is ready; an error when it runs already. `env`: for one of our programs."""
         with open(self.path("run", "lock"), "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if name in self.kafka.nodes:
@@ -202,7 +202,7 @@ class Pipeline:
                 self.proxy.spawn(tools.PYTHON)
             else:
                 file = tools.program(PROGRAM_FILES[name.partition("-")[0]])
-                self.programs[name].spawn([file, "--config", self.path("etc", name + ".conf")], env=self._skewed(name))
+                self.programs[name].spawn([file, "--config", self.path("etc", name + ".conf")], env=env or self._skewed(name))
 
     def _skewed(self, name):
         """The environment of a program whose clock can be made wrong; None: ours."""

@@ -1,0 +1,100 @@
+"""Which cases are run, and in what order."""
+import collections
+import os
+import random
+import shutil
+
+from . import lone, whole
+from .faults import enumerate_faults
+from .verdict import FAILED, STOPPED
+
+# Whose calls are counted and failed, by program. Of memory only that of our own code: librdkafka and libcurl's TLS end the process by design
+# when they get none; the others answer with an error, which is ours to handle.
+OBJECTS = {
+    "collector-start": ["program"], "collector-recovery": ["program"],
+    "collector-r1": ["program", "librdkafka", "libmicrohttpd"],
+    "aggregator": ["program", "librdkafka", "libmicrohttpd", "libhiredis"],
+    "exporter": ["program", "librdkafka", "libmicrohttpd", "libhiredis", "libcurl"],
+}
+PROGRAMS = tuple(OBJECTS)
+LONE = ("collector-start", "collector-recovery")
+ABORTS_WITHOUT_MEMORY = ("librdkafka",)
+CASES_PER_WORLD = 150  # the checks grow with the hours
+
+
+class Lone:
+    """The world of a collector alone."""
+
+    def __init__(self, folder):
+        self.folder, self.number, self.failed = folder, 0, False
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        self.left_behind = lone.leave_behind(os.path.join(folder, "left"))
+
+    def _place(self, program):
+        self.number += 1
+        return os.path.join(self.folder, "case-%d" % self.number), self.left_behind if program == "collector-recovery" else None
+
+    def count(self, program, objects):
+        """See lone.count."""
+        return lone.count(*self._place(program), objects)
+
+    def run(self, program, fault):
+        """See lone.run."""
+        folder, left_behind = self._place(program)
+        return lone.run(fault, folder, left_behind)
+
+    def close(self):
+        """Nothing runs."""
+
+
+def make_world(program, folder):
+    """The world in which a program's cases are run."""
+    return (Lone if program in LONE else whole.World)(folder)
+
+
+def choose(world, program, objects=None, calls=None):
+    """All cases of a program: faults, by what a run without one has called."""
+    found = []
+    for name in OBJECTS[program]:
+        if objects and name not in objects:
+            continue
+        counts = world.count(program, name)
+        if name in ABORTS_WITHOUT_MEMORY:
+            counts.pop("memory")
+        found += enumerate_faults(counts, name, calls)
+    return found
+
+
+def sample(faults, count, seed):
+    """So many of them (all: None) in an order of the seed's, in which no call comes again before all others have been."""
+    shuffled, seen = list(faults), collections.Counter()
+    random.Random(seed).shuffle(shuffled)
+    rank = []
+    for fault in shuffled:
+        rank.append((seen[(fault.objects, fault.call)], fault))
+        seen[(fault.objects, fault.call)] += 1
+    return [fault for _, fault in sorted(rank, key=lambda pair: pair[0])][:count]
+
+
+def run_part(part):
+    """Every n-th case of the programs: what one of several workers does."""
+    options, programs, number = part
+    cases = []
+    for program in programs:
+        folder = os.path.join(options.dir, "%s-%d" % (program, number))
+        world, done = make_world(program, folder), 0
+        try:
+            faults = [options.fault] if options.fault else choose(world, program, options.objects, options.calls)
+            for fault in sample(faults, options.sample, options.seed)[number::options.worlds]:
+                if done == CASES_PER_WORLD:
+                    world.close()
+                    world, done = make_world(program, folder), 0
+                case = world.run(program, fault)
+                cases.append(case)
+                done += 1
+                if case.result in (FAILED, STOPPED):
+                    print(case, flush=True)
+        finally:
+            world.close()
+    return cases
