@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static enum sg_error ask_snapshot(struct redis_store *s, struct sg_fault *f)
 {
-    static struct view_hour hours[2] = {{.team = "a", .hour = {0}}, {.team = "b", .hour = {HOUR_MS}}};
+    static struct cycle_hour hours[2] = {{.team = "a", .hour = {0}}, {.team = "b", .hour = {HOUR_MS}}};
     struct view_head head;
     enum sg_error e = view_snapshot(s, 0, HOUR_MS, hours, 2, &head, f);
     if (e == SG_OK) assert(head.partitions <= PARTITIONS_MAX);
@@ -27,7 +27,7 @@ static enum sg_error ask_snapshot(struct redis_store *s, struct sg_fault *f)
 
 static enum sg_error ask_due(struct redis_store *s, struct sg_fault *f)
 {
-    static struct view_due due[VIEW_DUE_MAX];
+    static struct cycle_due due[VIEW_DUE_MAX];
     struct view_cursor cursor = {""};
     size_t count;
     bool wrapped = false;
