@@ -3,10 +3,12 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
+
 static void *take(size_t size)
 {
     void *p = malloc(size);
-    if (!p) abort();
+    if (!p) memory_exhausted("reading JSON");
     return p;
 }
 

@@ -324,7 +324,7 @@ static bool take_message(struct aggregator *a, const struct consumer_event *even
     if (event->offset < rollup_next(&a->rollup, p)) return true; /* fetched before the last place() */
     if (event->offset > rollup_next(&a->rollup, p)) return false;
     enum sg_error e = batch_decode(&a->decoder, event->bytes, event->length, &b, &why);
-    if (e == SG_ERR_NOMEM) memory_exhausted();
+    if (e == SG_ERR_NOMEM) memory_exhausted("the rollup");
     if (e) {
         quarantine(a, event, &why);
         rollup_enqueue(&a->rollup, p, event->offset, event->time, NULL, NULL);

@@ -29,7 +29,7 @@ static void touch(const struct applying *a, struct cell *cell)
 static void add_field(const struct applying *a, struct sums *s, enum field f, uint64_t v)
 {
     enum sg_error e = sums_add(s, f, (struct amount){v});
-    if (e == SG_ERR_NOMEM) memory_exhausted();
+    if (e == SG_ERR_NOMEM) memory_exhausted("the rollup");
     if (e == SG_ERR_OVERFLOW) a->cells->saturated++; /* a counter of 2^64 single rises: cannot be */
 }
 

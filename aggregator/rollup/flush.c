@@ -35,8 +35,9 @@ static void entry_make(const struct rollup_partition *p, const struct rollup_see
     }
     e->heard = seen->entry.heard;
     for (size_t i = 0; i < seen->entry.pair_count; i++)
-        if (vector_entry_add(e, seen->entry.pair[i])) memory_exhausted();
-    if (seen->entry.pair_count == 0 && vector_entry_add(e, (struct vector_pair){{1}, e->heard})) memory_exhausted();
+        if (vector_entry_add(e, seen->entry.pair[i])) memory_exhausted("the rollup");
+    if (seen->entry.pair_count == 0 && vector_entry_add(e, (struct vector_pair){{1}, e->heard}))
+        memory_exhausted("the rollup");
 }
 
 /* An entry appears once something is known: a message, or that the log is empty. */

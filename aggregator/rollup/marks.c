@@ -253,7 +253,7 @@ void marks_staircase(const struct marks *m, struct vector_entry *e)
     for (size_t i = 0; i < m->runner_count; i++)
         if (!m->runner[i].superseded &&
             vector_entry_add(e, (struct vector_pair){m->runner[i].mark.ct, m->runner[i].mark.last}))
-            memory_exhausted();
+            memory_exhausted("the rollup");
 }
 
 /* ---- loading ---- */

@@ -7,13 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ends the process, saying that memory is what it lacks. Asks for none itself. */
-_Noreturn void memory_exhausted(void);
+#include "common/memory.h"
 
 /* p, or the end of the process. */
 static inline void *memory_checked(void *p)
 {
-    if (!p) memory_exhausted();
+    if (!p) memory_exhausted("the rollup");
     return p;
 }
 
