@@ -43,7 +43,7 @@ class Double:
     """A running double. Its state file outlives kill() and start()."""
 
     def __init__(self, folder, *args, meters=("set_m:set", "delta_m:delta")):
-        self.ready_file, self.state = os.path.join(folder, "ready.json"), os.path.join(folder, "journal")
+        self.ready_file, self.state, self.log_file = (os.path.join(folder, name) for name in ("ready.json", "journal", "log"))
         self.args = list(args) + [word for meter in meters for word in ("--meter", meter)]
         self.process = self.ready = None
         self.start()
@@ -62,10 +62,11 @@ class Double:
     def start(self):
         if os.path.exists(self.ready_file):
             os.remove(self.ready_file)
-        self.process = subprocess.Popen(self.command(), stderr=subprocess.PIPE)
+        with open(self.log_file, "ab") as log:  # a pipe that nobody reads would stop the double once it is full
+            self.process = subprocess.Popen(self.command(), stderr=log)
         deadline = time.monotonic() + 10
         while not os.path.exists(self.ready_file):
-            assert self.process.poll() is None, self.process.stderr.read().decode()
+            assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         with open(self.ready_file, encoding="utf-8") as file:
@@ -74,8 +75,11 @@ class Double:
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
         self.process.wait()
-        self.process.stderr.close()
         return self.process.returncode
+
+    def log(self):
+        with open(self.log_file, encoding="utf-8") as file:
+            return file.read()
 
     def kill(self):
         return self.end(signal.SIGKILL)

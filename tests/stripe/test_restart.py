@@ -171,7 +171,7 @@ def test_no_key_or_field_is_written_or_logged(private):
     double.post(event("c", 1), idempotency="k" * 260 + canary)
     double.process.terminate()
     double.process.wait()
-    log = double.process.stderr.read().decode()
+    log = double.log()
     with open(double.state, encoding="utf-8") as file:
         journal = file.read()
     assert canary not in log + journal and "sk_test" not in log + journal and '"event":[' in journal
