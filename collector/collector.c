@@ -26,10 +26,18 @@
 
 enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128 };
 
-enum component { COMPONENT_KAFKA, COMPONENT_SPOOL, COMPONENTS };
+enum {
+    UNCONFIRMED_MS = 2 * SECOND_MS, /* with the allowance: Kafka's silence is named before the progress rule speaks */
+    BEHIND_MS = 45 * SECOND_MS,     /* complete_through moves in steps of 10 s, and is 5 s to 25 s old */
+    AHEAD_MS = 60 * SECOND_MS,
+};
+
+enum component { COMPONENT_KAFKA, COMPONENT_SPOOL, COMPONENT_WATERMARK, COMPONENT_CLOCK, COMPONENTS };
 static const struct health_component components[COMPONENTS] = {
-    [COMPONENT_KAFKA] = {"kafka", 5 * SECOND_MS},
-    [COMPONENT_SPOOL] = {"spool", 0},
+    [COMPONENT_KAFKA] = {"kafka", 5 * SECOND_MS, 0},
+    [COMPONENT_SPOOL] = {"spool", 0, 0},
+    [COMPONENT_WATERMARK] = {"watermark", 0, 0},
+    [COMPONENT_CLOCK] = {"clock", 0, 0},
 };
 
 struct collector {
@@ -45,7 +53,7 @@ struct collector {
     struct counters counters;
     struct commit commit;
     uint64_t delivered_seq;
-    struct boot_ms second_at, sample_at;
+    struct boot_ms second_at, sample_at, delivered_at;
     struct sg_fault *fault;
     enum sg_error error; /* what ends the program */
 };
@@ -55,7 +63,10 @@ struct collector {
 static void tell_lag(struct collector *c)
 {
     uint64_t delivered = spool_delivered_seq(&c->spool), lag = spool_last_seq(&c->spool) - delivered;
-    if (delivered != c->delivered_seq) health_progress(&c->health);
+    if (delivered != c->delivered_seq) {
+        health_progress(&c->health);
+        c->delivered_at = loop_now(&c->loop);
+    }
     c->delivered_seq = delivered;
     health_set_lag(&c->health, lag + meter_dirty(c->meter));
 }
@@ -122,6 +133,31 @@ static void show_one(struct collector *c, size_t index, uint64_t value)
         counters_add(&c->counters, index, value - counters_get(&c->counters, index));
 }
 
+static void judge_component(struct collector *c, enum component component, const char *fault)
+{
+    if (fault)
+        health_set_fault(&c->health, component, fault);
+    else
+        health_clear(&c->health, component);
+}
+
+/* What the numbers mean for health. With clock = event usage is of any time, and old usage is no fault. */
+static void judge(struct collector *c, const struct meter_stats *m, const struct shipper_status *s, struct boot_ms now)
+{
+    uint64_t silent_ms = clock_since(now, c->delivered_at), through = (uint64_t)m->complete_through.v;
+    uint64_t wall = c->config->clock == METER_CLOCK_SYSTEM && through ? (uint64_t)clock_wall().v : through;
+    if (s->lag_age_ms < silent_ms) silent_ms = s->lag_age_ms;
+    const char *unconfirmed = silent_ms > UNCONFIRMED_MS ? "brokers do not confirm what they were sent" : NULL;
+    judge_component(c, COMPONENT_KAFKA, s->fault ? s->fault : unconfirmed);
+    judge_component(c, COMPONENT_SPOOL,
+                    c->commit.blocked ? "the spool is full: nothing is taken until Kafka takes batches" : NULL);
+    bool behind = m->running > 0 && wall > through + BEHIND_MS;
+    judge_component(c, COMPONENT_WATERMARK,
+                    behind ? "usage of running sandboxes is not known up to now: their supervisor is away" : NULL);
+    judge_component(c, COMPONENT_CLOCK,
+                    through > wall + AHEAD_MS ? "the host's clock is behind the usage that was metered" : NULL);
+}
+
 static void show(struct collector *c, struct boot_ms now)
 {
     struct meter_stats m;
@@ -150,20 +186,14 @@ static void show(struct collector *c, struct boot_ms now)
         [COUNT_LAG] = s.lag_batches,
         [COUNT_LAG_AGE] = s.lag_age_ms,
         [COUNT_SPOOL_BYTES] = spool_bytes(&c->spool),
+        [COUNT_SPOOL_BYTES_MAX] = c->config->spool_bytes_max,
         [COUNT_SPOOL_FULL] = c->commit.blocked != COMMIT_NOT_BLOCKED,
         [COUNT_SENT] = s.sent,
         [COUNT_RESTARTS] = s.restarts,
         [COUNT_SATURATED] = m.saturated,
     };
     for (size_t i = 0; i < COUNT_REFUSED; i++) show_one(c, i, values[i]);
-    if (s.fault)
-        health_set_fault(&c->health, COMPONENT_KAFKA, s.fault);
-    else
-        health_clear(&c->health, COMPONENT_KAFKA);
-    if (c->commit.blocked)
-        health_set_fault(&c->health, COMPONENT_SPOOL, "the spool is full: nothing is taken until Kafka takes batches");
-    else
-        health_clear(&c->health, COMPONENT_SPOOL);
+    judge(c, &m, &s, now);
 }
 
 /* The meter's own work: time, samples, heartbeat, commit. */
@@ -195,7 +225,9 @@ static enum sg_error turn(struct collector *c, struct boot_ms now, struct boot_m
 {
     struct boot_ms ship_at = LOOP_NEVER;
     bool second = due(&c->second_at, now, METER_TICK_MS), was_blocked = c->commit.blocked != COMMIT_NOT_BLOCKED;
+    health_doing(&c->health, "a write to the spool");
     enum sg_error e = was_blocked ? unblock(c) : work(c, now, second);
+    health_doing(&c->health, NULL);
     if (e) return e;
     if (c->commit.blocked) {
         ingest_pause(c->ingest);

@@ -58,6 +58,7 @@ extern const struct config_table collector_config_table;
     X(LAG, GAUGE, "sandglass_collector_lag_batches", NULL, "batches on disk that Kafka has not confirmed")             \
     X(LAG_AGE, GAUGE, "sandglass_collector_lag_age_ms", NULL, "age of the oldest of them")                             \
     X(SPOOL_BYTES, GAUGE, "sandglass_collector_spool_bytes", NULL, "bytes that the spool takes on disk")               \
+    X(SPOOL_BYTES_MAX, GAUGE, "sandglass_collector_spool_bytes_max", NULL, "bytes that it may take")                   \
     X(SPOOL_FULL, GAUGE, "sandglass_collector_spool_full", NULL, "1 while the spool is full and nothing is taken")     \
     X(SENT, COUNTER, "sandglass_collector_messages_sent_total", NULL, "messages given to the Kafka client")            \
     X(RESTARTS, COUNTER, "sandglass_collector_producer_restarts_total", NULL, "producers replaced after an error")     \

@@ -1,6 +1,7 @@
 #include "common/health.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,11 @@ static uint64_t now_ms(const struct health *h)
 {
     uint64_t now = h->clock->boot(h->clock->arg).v;
     return now ? now : 1; /* 0 means "never" here */
+}
+
+static uint64_t age(uint64_t now, uint64_t then)
+{
+    return now > then ? now - then : 0;
 }
 
 void health_init(struct health *h, const struct health_component *component, size_t count, const struct clock *clock)
@@ -22,7 +28,7 @@ void health_init(struct health *h, const struct health_component *component, siz
     int status = pthread_mutex_init(&h->mutex, NULL);
     assert(status == 0);
     atomic_store(&h->progress_at, now_ms(h));
-    atomic_store(&h->lag_at, now_ms(h));
+    atomic_store(&h->alive_at, now_ms(h));
 }
 
 void health_destroy(struct health *h)
@@ -36,6 +42,17 @@ void health_progress(struct health *h)
     atomic_store(&h->progress_at, now_ms(h));
 }
 
+void health_alive(struct health *h)
+{
+    atomic_store(&h->alive_at, now_ms(h));
+}
+
+void health_doing(struct health *h, const char *what)
+{
+    atomic_store(&h->doing, what);
+    health_alive(h);
+}
+
 void health_set_lag(struct health *h, uint64_t lag)
 {
     uint64_t now = now_ms(h);
@@ -45,16 +62,30 @@ void health_set_lag(struct health *h, uint64_t lag)
     else if (atomic_load(&h->lagging_since) == 0)
         atomic_store(&h->lagging_since, now);
     atomic_store(&h->lag, lag);
-    atomic_store(&h->lag_at, now);
+    atomic_store(&h->alive_at, now);
+}
+
+/* Under the mutex. */
+static bool stands(const struct health *h, size_t i, uint64_t now)
+{
+    uint32_t hold_ms = h->component[i].hold_ms;
+    return h->fault[i].reason[0] && (hold_ms == 0 || age(now, h->fault[i].set_at.v) < hold_ms);
 }
 
 void health_set_fault(struct health *h, size_t component, const char *reason)
 {
     assert(component < h->component_count && reason[0]);
     pthread_mutex_lock(&h->mutex);
-    if (!h->fault[component].reason[0]) h->fault[component].since.v = now_ms(h);
+    uint64_t now = now_ms(h);
+    if (!stands(h, component, now)) h->fault[component].since.v = now;
+    h->fault[component].set_at.v = now;
     snprintf(h->fault[component].reason, HEALTH_REASON_BYTES, "%s", reason);
     pthread_mutex_unlock(&h->mutex);
+}
+
+void health_take_fault(struct health *h, size_t component, const struct sg_fault *f)
+{
+    health_set_fault(h, component, f->text[0] ? f->text : sg_error_text(f->code));
 }
 
 void health_clear(struct health *h, size_t component)
@@ -75,19 +106,20 @@ bool health_ready(const struct health *h)
     return atomic_load(&h->ready);
 }
 
-static uint64_t age(uint64_t now, uint64_t then)
+static void add_reason(struct health_report *out, const char *word, const char *reason)
 {
-    return now > then ? now - then : 0;
+    size_t used = strlen(out->reason);
+    snprintf(out->reason + used, sizeof out->reason - used, "%s%s: %s", used ? "; " : "", word, reason);
 }
 
-/* Rule 3. */
+/* Rule 3; every fault is named, whether it has used its allowance up or not. */
 static void judge_components(struct health *h, uint64_t now, struct health_report *out)
 {
     pthread_mutex_lock(&h->mutex);
-    for (size_t i = 0; i < h->component_count && out->healthy; i++) {
-        if (!h->fault[i].reason[0] || age(now, h->fault[i].since.v) < h->component[i].allowance_ms) continue;
-        out->healthy = false;
-        snprintf(out->reason, sizeof out->reason, "%.60s: %s", h->component[i].name, h->fault[i].reason);
+    for (size_t i = 0; i < h->component_count; i++) {
+        if (!stands(h, i, now)) continue;
+        if (age(now, h->fault[i].since.v) >= h->component[i].allowance_ms) out->healthy = false;
+        add_reason(out, h->component[i].name, h->fault[i].reason);
     }
     pthread_mutex_unlock(&h->mutex);
 }
@@ -95,21 +127,24 @@ static void judge_components(struct health *h, uint64_t now, struct health_repor
 void health_judge(struct health *h, struct health_report *out)
 {
     /* the times before the lag, and now last: a lag is never held against an older time than its own */
-    uint64_t lag_at = atomic_load(&h->lag_at), lag = atomic_load(&h->lag);
+    uint64_t alive_at = atomic_load(&h->alive_at), lag = atomic_load(&h->lag);
     uint64_t since = atomic_load(&h->lagging_since), progress_at = atomic_load(&h->progress_at);
+    const char *doing = atomic_load(&h->doing);
     uint64_t now = now_ms(h), advanced_at = since > progress_at ? since : progress_at;
-    *out = (struct health_report){.healthy = true, .lag = lag};
+    *out = (struct health_report){.healthy = true, .lag = lag, .alive_age_ms = age(now, alive_at)};
     if (lag) out->position_age_ms = age(now, advanced_at);
     judge_components(h, now, out);
-    if (!out->healthy) return;
-    const char *reason = NULL;
-    if (age(now, lag_at) > HEALTH_PROGRESS_MS)
-        reason = "the main thread does not respond";
-    else if (out->position_age_ms > HEALTH_PROGRESS_MS)
-        reason = "there is work and the position does not advance";
-    if (!reason) return;
-    out->healthy = false;
-    snprintf(out->reason, sizeof out->reason, "%s", reason);
+    if (out->alive_age_ms > HEALTH_PROGRESS_MS) {
+        char reason[HEALTH_REASON_BYTES];
+        snprintf(reason, sizeof reason, "it does not respond%s%s", doing ? "; it is in " : "", doing ? doing : "");
+        add_reason(out, "main-thread", reason);
+        out->healthy = false;
+    }
+    if (out->position_age_ms > HEALTH_PROGRESS_MS) {
+        add_reason(out, "progress", "there is work and the position does not advance");
+        out->healthy = false;
+    }
+    if (out->healthy) out->reason[0] = '\0';
 }
 
 bool health_render(struct health *h, struct buffer *out)
@@ -125,4 +160,33 @@ bool health_render(struct health *h, struct buffer *out)
     json_out_u64(&j, "lag", report.lag);
     json_out_object_end(&j);
     return json_out_finish(&j) == SG_OK && report.healthy;
+}
+
+static void render_faults(struct health *h, struct buffer *out)
+{
+    pthread_mutex_lock(&h->mutex);
+    uint64_t now = now_ms(h);
+    for (size_t i = 0; i < h->component_count; i++)
+        buffer_printf(out, "sandglass_fault_age_ms{component=\"%s\"} %" PRIu64 "\n", h->component[i].name,
+                      stands(h, i, now) ? age(now, h->fault[i].since.v) + 1 : 0);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+void health_metrics(struct health *h, struct buffer *out)
+{
+    struct health_report report;
+    health_judge(h, &report);
+    buffer_printf(out,
+                  "# HELP sandglass_healthy 1 while the program is healthy\n# TYPE sandglass_healthy gauge\n"
+                  "sandglass_healthy %d\n"
+                  "# HELP sandglass_lag what is still to be done, in the program's own unit\n"
+                  "# TYPE sandglass_lag gauge\nsandglass_lag %" PRIu64 "\n"
+                  "# HELP sandglass_position_age_ms time since the position advanced while there was work\n"
+                  "# TYPE sandglass_position_age_ms gauge\nsandglass_position_age_ms %" PRIu64 "\n"
+                  "# HELP sandglass_main_thread_age_ms time since the main thread's last sign of life\n"
+                  "# TYPE sandglass_main_thread_age_ms gauge\nsandglass_main_thread_age_ms %" PRIu64 "\n"
+                  "# HELP sandglass_fault_age_ms how long a component's fault has stood; 0: it works\n"
+                  "# TYPE sandglass_fault_age_ms gauge\n",
+                  report.healthy, report.lag, report.position_age_ms, report.alive_age_ms);
+    render_faults(h, out);
 }

@@ -1,10 +1,17 @@
 /* Health is progress (design.md, law 9). Written by the program's main thread, read by the operations thread.
  *
  * A program is healthy if and only if
- *   1. health_set_lag was called within HEALTH_PROGRESS_MS: a main thread that hangs is not healthy;
+ *   1. its main thread gave a sign of life (health_alive, health_set_lag) within HEALTH_PROGRESS_MS: one that hangs is
+ *      not healthy;
  *   2. its lag is zero, or it advanced (health_progress) within HEALTH_PROGRESS_MS, or the lag itself is younger;
  *   3. no component's fault has stood for longer than that component's allowance.
- * The first rule broken, in the order 3, 1, 2, gives the reason. Reasons are our sentences; they quote no input. */
+ * HEALTH_PROGRESS_MS leaves two seconds for what is told late: red within ten seconds of the last progress. An
+ * unhealthy program names everything that is wrong, joined by "; ": each component at fault, also a younger one, which
+ * may be the cause; then rule 1, then rule 2. What is wrong begins with a word and a colon: the name of its page in
+ * deploy/runbook/. Reasons are our sentences; they quote no input.
+ *
+ * A fault stands until it is cleared. One that is an event and no state (a gap was found) has a component with a hold:
+ * it stands for so long after it was last set, and clears itself. */
 #ifndef COMMON_HEALTH_H
 #define COMMON_HEALTH_H
 
@@ -16,24 +23,32 @@
 
 #include "common/buffer.h"
 #include "common/clock.h"
+#include "sandglass/error.h"
 
-enum { HEALTH_PROGRESS_MS = 10 * 1000, HEALTH_COMPONENTS_MAX = 16, HEALTH_REASON_BYTES = 160 };
+enum {
+    HEALTH_PROGRESS_MS = 8 * 1000,
+    HEALTH_COMPONENTS_MAX = 16,
+    HEALTH_REASON_BYTES = 160,
+    HEALTH_REPORT_BYTES = 512
+};
 
 /* What can be at fault. Static. */
 struct health_component {
-    const char *name;      /* "kafka", "spool": stands before the reason */
+    const char *name;      /* "kafka", "spool": stands before the reason; its page in deploy/runbook/ */
     uint32_t allowance_ms; /* how long a fault may stand before the program is unhealthy; 0: not at all */
+    uint32_t hold_ms;      /* how long it stands after it was last set; 0: until it is cleared */
 };
 
 struct health {
     const struct clock *clock;
     const struct health_component *component;
     size_t component_count;
-    _Atomic uint64_t progress_at, lag_at, lagging_since, lag; /* boot ms; lagging_since is 0 while lag is 0 */
+    _Atomic uint64_t progress_at, alive_at, lagging_since, lag; /* boot ms; lagging_since is 0 while lag is 0 */
+    const char *_Atomic doing;                                  /* what the main thread may hang in; NULL: nothing */
     _Atomic bool ready;
     pthread_mutex_t mutex; /* guards the rest */
     struct {
-        struct boot_ms since;
+        struct boot_ms since, set_at;
         char reason[HEALTH_REASON_BYTES]; /* "": none */
     } fault[HEALTH_COMPONENTS_MAX];
 };
@@ -41,8 +56,9 @@ struct health {
 /* What is told. */
 struct health_report {
     bool healthy;
-    char reason[HEALTH_REASON_BYTES + 64]; /* "" when healthy */
-    uint64_t position_age_ms;              /* since the last progress; 0 while lag is 0 */
+    char reason[HEALTH_REPORT_BYTES]; /* "" when healthy; cut when there is too much of it */
+    uint64_t position_age_ms;         /* since the last progress; 0 while lag is 0 */
+    uint64_t alive_age_ms;            /* since the main thread's last sign of life */
     uint64_t lag;
 };
 
@@ -52,10 +68,17 @@ void health_init(struct health *h, const struct health_component *component, siz
 void health_destroy(struct health *h);
 /* The position has advanced. */
 void health_progress(struct health *h);
-/* What is still to be done, in the program's own unit (batches, records, hours). Call it at least every 2 s. */
+/* The main thread lives. */
+void health_alive(struct health *h);
+/* The main thread begins something that may take long: a static text with an article ("a write to the spool") that is
+ * told should it not come back. NULL: it came back. */
+void health_doing(struct health *h, const char *what);
+/* What is still to be done, in the program's own unit (batches, records, hours); a sign of life. At least every 2 s. */
 void health_set_lag(struct health *h, uint64_t lag);
-/* The component is at fault for this reason (copied, cut). It keeps its first time while it stands. */
+/* The component is at fault for this reason (copied, cut). While it stands it keeps its first time. */
 void health_set_fault(struct health *h, size_t component, const char *reason);
+/* Likewise; the reason is the fault's text. */
+void health_take_fault(struct health *h, size_t component, const struct sg_fault *f);
 /* The component works. */
 void health_clear(struct health *h, size_t component);
 /* Start-up is over: /readyz says 200 while ready and healthy. */
@@ -66,5 +89,7 @@ bool health_ready(const struct health *h);
 void health_judge(struct health *h, struct health_report *out);
 /* Appends {"healthy":bool,"reason":text or null,"position_age_ms":n,"lag":n}. Returns healthy. Any thread. */
 bool health_render(struct health *h, struct buffer *out);
+/* Appends what every program tells in /metrics: Prometheus text. Any thread. */
+void health_metrics(struct health *h, struct buffer *out);
 
 #endif

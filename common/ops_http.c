@@ -35,19 +35,11 @@ static void answer_ready(const struct ops_http *o, struct answer *a)
 
 static void answer_metrics(const struct ops_http *o, struct answer *a)
 {
-    struct health_report report;
-    health_judge(o->config.health, &report);
     counters_render(o->config.counters, &a->body);
+    health_metrics(o->config.health, &a->body);
     buffer_printf(&a->body,
-                  "# HELP sandglass_healthy 1 while the program is healthy\n# TYPE sandglass_healthy gauge\n"
-                  "sandglass_healthy %d\n"
-                  "# HELP sandglass_lag what is still to be done, in the program's own unit\n"
-                  "# TYPE sandglass_lag gauge\nsandglass_lag %llu\n"
-                  "# HELP sandglass_position_age_ms time since the position advanced while there was work\n"
-                  "# TYPE sandglass_position_age_ms gauge\nsandglass_position_age_ms %llu\n"
                   "# HELP sandglass_build_info the version that runs\n# TYPE sandglass_build_info gauge\n"
                   "sandglass_build_info{program=\"%s\",version=\"%s\"} 1\n",
-                  report.healthy, (unsigned long long)report.lag, (unsigned long long)report.position_age_ms,
                   o->config.program, SANDGLASS_VERSION);
     a->type = "text/plain; version=0.0.4; charset=utf-8";
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct http {
     struct MHD_Daemon *daemon;
     struct rate rate;
     uint16_t port;
+    _Atomic uint64_t busy_since; /* boot ms at which the answer under way was begun; 0: none is */
 };
 
 #define ROLE_BIT(r) (1u << (r))
@@ -203,8 +205,11 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *c, const char *p
         refuse(h, &a, COUNT_REFUSED_PATH, 404, "not_found", "there is nothing here");
     else if (!get)
         refuse(h, &a, COUNT_REFUSED_METHOD, 405, "method_not_allowed", "only GET and HEAD are answered");
-    else
+    else {
+        atomic_store(&h->busy_since, clock_boot().v + 1);
         answer_route(h, c, r, &q, &a);
+        atomic_store(&h->busy_since, 0);
+    }
     return send_answer(h, c, &a);
 }
 
@@ -267,6 +272,12 @@ enum sg_error http_start(struct http **out, const struct http_config *config, st
 uint16_t http_port(const struct http *h)
 {
     return h->port;
+}
+
+uint64_t http_busy_ms(const struct http *h)
+{
+    uint64_t since = atomic_load(&h->busy_since), now = clock_boot().v + 1;
+    return since && now > since ? now - since : 0;
 }
 
 void http_stop(struct http *h)

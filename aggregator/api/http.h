@@ -50,6 +50,8 @@ struct http;
 SG_MUST_USE enum sg_error http_start(struct http **out, const struct http_config *config, struct sg_fault *f);
 /* The port that is listened on. */
 uint16_t http_port(const struct http *h);
+/* How long the answer under way has taken so far; 0: none is. Any thread. */
+uint64_t http_busy_ms(const struct http *h);
 /* Ends the thread and closes; NULL is allowed. */
 void http_stop(struct http *h);
 

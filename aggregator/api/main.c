@@ -3,7 +3,7 @@
  * THREADS   main: reads the control topic (keys), judges health. One libmicrohttpd thread: answers, alone at the Redis
  * store. One more: operations. STATELESS Nothing is kept but the keys; any number of processes serve side by side.
  * FAILURES  Redis away: answers are 503, health turns red; the next request tries again. Kafka away: known keys go on
- * working. A broken control chain: keys as of before it, red until somebody looks. */
+ * working, red. A broken control chain: keys as of before it, red until somebody looks. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,14 @@
 /* aggregator/api/openapi.json, made into a C file by the build. */
 extern const char api_openapi[];
 
-enum { POLL_MS = 100, PROBE_MS = 2000, TLS_FILE_BYTES_MAX = 256 * 1024, FILES_MAX = 4096, FAULT_ALLOWANCE_MS = 5000 };
+enum {
+    POLL_MS = 100,
+    PROBE_MS = 1000,
+    BUSY_MS = 3000,
+    TLS_FILE_BYTES_MAX = 256 * 1024,
+    FILES_MAX = 4096,
+    FAULT_ALLOWANCE_MS = 5000
+};
 
 struct api_config {
     struct config_listen listen, ops_listen;
@@ -79,10 +86,12 @@ static const struct config_table table = {
     .check = check,
 };
 
-enum component { COMPONENT_REDIS, COMPONENT_CONTROL, COMPONENTS };
+enum component { COMPONENT_KAFKA, COMPONENT_REDIS, COMPONENT_CONTROL, COMPONENT_HTTP, COMPONENTS };
 static const struct health_component components[COMPONENTS] = {
-    [COMPONENT_REDIS] = {"redis", FAULT_ALLOWANCE_MS},
-    [COMPONENT_CONTROL] = {"control", FAULT_ALLOWANCE_MS},
+    [COMPONENT_KAFKA] = {"kafka", FAULT_ALLOWANCE_MS, 0},
+    [COMPONENT_REDIS] = {"redis", FAULT_ALLOWANCE_MS, 0},
+    [COMPONENT_CONTROL] = {"control", 0, 0},
+    [COMPONENT_HTTP] = {"http", FAULT_ALLOWANCE_MS, 0},
 };
 static const struct counter_spec specs[] = {API_COUNTERS(COUNTERS_SPEC)};
 
@@ -129,22 +138,32 @@ static struct redis_store_config store_config(const struct api_config *c)
                                        .password = c->redis_password};
 }
 
+/* Known keys go on working without Kafka, but new ones and revocations do not arrive: that is a fault. */
 static void poll_control(struct api *a)
 {
     struct sg_fault f = {0};
-    enum sg_error e = auth_poll(a->auth, 0, &f);
+    bool asked = false;
+    enum sg_error e = auth_poll(a->auth, 0, &asked, &f);
     if (e == SG_ERR_NOMEM) { /* a fact may be lost, which nobody will say again: starting anew reads it anew */
         a->ending = f;
         loop_stop(&a->loop);
     }
-    if (e)
-        health_set_fault(&a->health, COMPONENT_CONTROL, f.text);
-    else
-        health_clear(&a->health, COMPONENT_CONTROL);
+    bool broken = e == SG_ERR_MISMATCH || e == SG_ERR_MALFORMED || e == SG_ERR_VERSION;
+    if (e) health_take_fault(&a->health, broken ? COMPONENT_CONTROL : COMPONENT_KAFKA, &f);
+    if (!e && asked) health_clear(&a->health, COMPONENT_KAFKA);
     if (!auth_ready(a->auth) || health_ready(&a->health)) return;
     health_set_ready(&a->health, true);
     service_ready();
     log_event(LOG_INFO, "ready", "port=%u", http_port(a->http));
+}
+
+/* One thread answers all customers: one answer that takes too long keeps all the others waiting. */
+static void judge_http(struct api *a)
+{
+    if (http_busy_ms(a->http) > BUSY_MS)
+        health_set_fault(&a->health, COMPONENT_HTTP, "one answer keeps the listener busy");
+    else
+        health_clear(&a->health, COMPONENT_HTTP);
 }
 
 /* Asks every shard, so that health knows before a customer does. */
@@ -154,7 +173,7 @@ static void probe_view(struct api *a)
     enum sg_error e = SG_OK;
     for (uint32_t s = 0; !e && s < a->probe_view.shards; s++) e = view_refresh(&a->probe_view, s, &f);
     if (e)
-        health_set_fault(&a->health, COMPONENT_REDIS, f.text);
+        health_take_fault(&a->health, COMPONENT_REDIS, &f);
     else
         health_clear(&a->health, COMPONENT_REDIS);
 }
@@ -163,8 +182,11 @@ static struct boot_ms tick(void *arg, struct boot_ms now)
 {
     struct api *a = arg;
     poll_control(a);
+    judge_http(a);
     if (now.v >= a->probe_at.v) {
+        health_doing(&a->health, "a question to Redis");
         probe_view(a);
+        health_doing(&a->health, NULL);
         a->probe_at.v = loop_now(&a->loop).v + PROBE_MS;
     }
     health_progress(&a->health);

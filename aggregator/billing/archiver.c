@@ -42,14 +42,15 @@ static enum sg_error pile_seal(struct pile *p)
 static enum sg_error pile_commit(struct exporter *x, struct shard *s, struct pile *p, struct sg_fault *f)
 {
     if (p->count == 0) return SG_OK;
+    health_doing(&x->health, "a commit of the archive");
     enum sg_error e = txlog_append(s->log, p->record, p->count, NULL, f);
+    health_doing(&x->health, NULL);
     if (e == SG_OK) {
         counters_add(&x->counters, COUNT_ARCHIVED, p->bytes);
         return SG_OK;
     }
-    health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be written");
     log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
-    shard_close(x, s, e);
+    shard_close(x, s, f);
     return e;
 }
 
@@ -155,5 +156,6 @@ enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault
     for (uint32_t p = s->index; e == SG_OK && wrapped && p < head.partitions; p += (uint32_t)x->shard_count)
         e = archive_marks(x, s, p, f);
     if (e == SG_OK) s->next_archive.v = loop_now(&x->loop).v + (wrapped ? x->config->archive_interval_ms : 0);
+    if (e == SG_OK && wrapped) s->archived_at = loop_now(&x->loop);
     return e;
 }

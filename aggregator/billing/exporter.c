@@ -11,17 +11,16 @@
 #include "common/service.h"
 
 enum {
-    FAULT_ALLOWANCE_MS = 5 * SECOND_MS, /* a blip is no fault; red within 10 s */
-    CONTROL_CHECK_MS = 3 * SECOND_MS,
+    CONTROL_CHECK_MS = 2 * SECOND_MS,
     CONTROL_CHECK_TIMEOUT_MS = 1 * SECOND_MS,
     CLOCK_ASK_MS = 60 * SECOND_MS, /* Stripe's reads are rationed */
-    PROBE_MS = 3 * SECOND_MS,      /* with the allowance: red within 10 s also when there is nothing to push */
+    PROBE_MS = 3 * SECOND_MS, /* with the allowance of a fault: red within 10 s also when there is nothing to push */
     BUSY_WAIT_MS = 50,
     IDLE_WAIT_MS = 200,
     FAREWELL_MS = 3 * SECOND_MS, /* for answers under way when asked to stop */
 };
 
-#define COMPONENT(id, name) {name, FAULT_ALLOWANCE_MS},
+#define COMPONENT(id, name, allowance, hold) {name, allowance, hold},
 static const struct health_component components[] = {EXPORTER_COMPONENTS(COMPONENT)};
 #undef COMPONENT
 _Static_assert((int)COUNT_DENIED - (int)COUNT_ACCEPTED == (int)ANSWER_DENIED - (int)ANSWER_ACCEPTED,
@@ -35,6 +34,7 @@ static bool on_wait(void *arg)
     struct exporter *x = arg;
     struct sg_fault f;
     service_alive();
+    health_alive(&x->health);
     if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
     return loop_stopping(&x->loop);
 }
@@ -181,9 +181,9 @@ static enum sg_error follow_control(struct exporter *x, struct boot_ms now, stru
     if (now.v < x->control_check_at.v) return SG_OK;
     x->control_check_at.v = now.v + (x->facts_known ? CONTROL_CHECK_MS : BUSY_WAIT_MS);
     e = txlog_reader_lag(x->control, CONTROL_CHECK_TIMEOUT_MS, &lag, &f);
+    x->control_unread = e == SG_OK ? (struct sg_fault){0} : f;
     if (e != SG_OK) {
         log_fault(LOG_WARN, "kafka_unreachable", &f);
-        health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic cannot be read");
         return SG_OK;
     }
     health_clear(&x->health, EXPORTER_CONTROL);
@@ -281,7 +281,8 @@ static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open 
                           .incarnation = s->incarnation,
                           .meter = (enum field)e->meter,
                           .hour = e->hour,
-                          .revision = o->revision};
+                          .revision = o->revision,
+                          .begun_at = now};
     snprintf(a->team.s, sizeof a->team.s, "%s", book_name(&s->book, e->team));
     snprintf(a->customer.s, sizeof a->customer.s, "%s", customer);
     memcpy(a->identifier, o->identifier, sizeof a->identifier);
@@ -335,18 +336,25 @@ static struct book_open *revision_of(const struct exporter *x, const struct atte
     return o;
 }
 
+/* What an answer says of Stripe; NULL: it works. A refusal is an answer: what is refused is shown by itself. */
+static const char *const faults[ANSWERS] = {
+    [ANSWER_NOT_SENT] = "Stripe does not answer",
+    [ANSWER_AMBIGUOUS] = "Stripe does not answer, or with errors of its own",
+    [ANSWER_AMBIGUOUS_NEXT] = "Stripe does not answer, or with errors of its own",
+    [ANSWER_THROTTLED] = "Stripe asks us to wait: too many requests",
+    [ANSWER_DENIED] = "Stripe does not accept the key",
+};
+
 static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
 {
-    bool bad = r->answer == ANSWER_NOT_SENT || r->answer == ANSWER_AMBIGUOUS || r->answer == ANSWER_AMBIGUOUS_NEXT ||
-               r->answer == ANSWER_DENIED;
-    if (bad)
-        health_set_fault(&x->health, EXPORTER_STRIPE,
-                         r->answer == ANSWER_DENIED ? "Stripe does not accept the key" : "Stripe does not answer");
+    const char *fault = faults[r->answer];
+    if (fault)
+        health_set_fault(&x->health, EXPORTER_STRIPE, fault);
     else
         health_clear(&x->health, EXPORTER_STRIPE);
     if (r->answer == ANSWER_DENIED)
         x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
-    else if (!bad)
+    else if (!fault)
         backoff_reset(&x->pause_backoff);
     clock_trust_hear(&x->trust, &r->date);
 }
@@ -380,6 +388,7 @@ static void on_answer(void *arg, const struct stripe_reply *r)
     counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
     x->probe_at.v = now.v + PROBE_MS;
     x->unreachable = r->answer == ANSWER_NOT_SENT;
+    x->answered_at = now;
     judge_stripe(x, r, now);
     if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
         log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
@@ -394,56 +403,26 @@ static void commit_results(struct exporter *x, struct shard *s)
     struct sg_fault f = {0};
     size_t count = s->result_count;
     s->result_count = 0;
-    if (shard_commit(x, s, s->result, count, &f) == SG_OK && count) health_clear(&x->health, EXPORTER_KAFKA);
+    (void)!shard_commit(x, s, s->result, count, &f);
 }
 
 static void tend_shard(struct exporter *x, struct shard *s)
 {
     struct boot_ms now = loop_now(&x->loop);
     struct sg_fault f = {0};
-    if (!s->log && now.v >= s->open_at.v) {
-        shard_open(x, s);
-        if (s->log) health_clear(&x->health, EXPORTER_KAFKA);
-    }
+    if (!s->log && now.v >= s->open_at.v) shard_open(x, s);
     if (!s->log) return;
     commit_results(x, s);
     if (!s->log || !x->meters_known || !x->facts_known || loop_now(&x->loop).v < s->next_cycle.v) return;
     enum sg_error e = shard_cycle(x, s, &f);
-    if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) e = archiver_turn(x, s, &f);
-    if (e == SG_OK) {
-        health_clear(&x->health, EXPORTER_REDIS);
-    } else if (s->log) {
-        health_set_fault(&x->health, EXPORTER_REDIS, "the view cannot be read or written");
-        log_fault(LOG_WARN, "cycle_failed", &f);
-        s->next_cycle.v = loop_now(&x->loop).v + x->config->poll_interval_ms;
+    s->cycle_fault = e == SG_OK ? (struct sg_fault){0} : f;
+    if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) {
+        e = archiver_turn(x, s, &f);
+        s->archive_fault = e == SG_OK ? (struct sg_fault){0} : f;
     }
-}
-
-/* Shows where we stand. What waits for people is no lag: it has gauges of its own. */
-static void show(struct exporter *x)
-{
-    struct cycle_tally sum = {0};
-    uint64_t open = 0, stuck = 0, closed = 0;
-    for (size_t i = 0; i < x->shard_count; i++) {
-        const struct shard *s = &x->shard[i];
-        closed += s->log == NULL;
-        sum.waiting += s->tally.waiting;
-        sum.pending += s->tally.pending;
-        sum.held += s->tally.held;
-        open += s->book.open_count;
-        for (const struct book_open *o = s->book.open_first; o; o = o->next)
-            stuck += s->book.entry[o->entry].state != BOOK_OPEN;
-    }
-    counters_set(&x->counters, COUNT_OPEN, open);
-    counters_set(&x->counters, COUNT_STUCK, stuck);
-    counters_set(&x->counters, COUNT_WAITING, sum.waiting);
-    counters_set(&x->counters, COUNT_PENDING, sum.pending);
-    counters_set(&x->counters, COUNT_HELD, sum.held);
-    counters_set(&x->counters, COUNT_SHARDS, x->shard_count - closed);
-    health_set_lag(&x->health, open - stuck + closed);
-    bool known = x->meters_known && x->facts_known && closed == 0;
-    if (known && !health_ready(&x->health)) service_ready();
-    if (known) health_set_ready(&x->health, true);
+    if (e == SG_OK || !s->log) return;
+    log_fault(LOG_WARN, "cycle_failed", &f);
+    s->next_cycle.v = loop_now(&x->loop).v + x->config->poll_interval_ms;
 }
 
 static uint32_t wait_ms(const struct exporter *x)
@@ -496,7 +475,7 @@ enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
         if (e == SG_OK) e = learn_meters(x, now, f);
         for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
             tend_shard(x, &x->shard[i]);
-            show(x);
+            exporter_show(x);
         }
         push(x);
         probe_stripe(x);

@@ -28,6 +28,7 @@ enum {
     EXPORTER_RESULTS_MAX = 1024,
     EXPORTER_OPEN_MAX = 20000, /* revisions of one shard: no intents beyond it, they would age in the queue */
     EXPORTER_PROPERTIES_MAX = 64,
+    EXPORTER_EVENT_MS = 60 * SECOND_MS, /* how long an event is shown as a fault */
 };
 
 /* As in the configuration file. */
@@ -69,12 +70,30 @@ extern const struct config_table exporter_config_table;
     X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
     X(PENDING, GAUGE, "sandglass_exporter_hours_pending", NULL, "closed hours of teams without a customer")            \
     X(HELD, GAUGE, "sandglass_exporter_hours_held", NULL, "closed hours whose total cannot be sent")                   \
+    X(OPEN_AGE, GAUGE, "sandglass_exporter_open_age_ms", NULL,                                                         \
+      "age of the oldest intent without an outcome, stuck ones left out; 0: none")                                     \
+    X(STUCK_AGE, GAUGE, "sandglass_exporter_stuck_age_ms", NULL,                                                       \
+      "age of the oldest intent that is refused or held; 0: none")                                                     \
+    X(ARCHIVE_AGE, GAUGE, "sandglass_exporter_archive_age_ms", NULL,                                                   \
+      "time since all that is closed was in the archive, of the shard that is worst off, at most since it was opened") \
+    X(COMPLETE_THROUGH, GAUGE, "sandglass_exporter_complete_through_ms", NULL,                                         \
+      "Unix time in ms before which all usage is in the view; 0: not known, or nothing holds it back")                 \
     X(SHARDS, GAUGE, "sandglass_exporter_shards", NULL, "shards of the ledger that are open")
 enum exporter_counter { EXPORTER_COUNTERS(COUNTERS_ENUM) EXPORTER_COUNTER_COUNT };
 
+/* Component, name in reports, how long its fault may stand (a blip is no fault; with the time that it takes to notice,
+ * red comes within 10 s), how long an event stands. */
 #define EXPORTER_COMPONENTS(X)                                                                                         \
-    X(KAFKA, "kafka") X(REDIS, "redis") X(STRIPE, "stripe") X(CONTROL, "control") X(CLOCK, "clock")
-#define EXPORTER_ENUM_COMPONENT(id, name) EXPORTER_##id,
+    X(KAFKA, "kafka", 5000, 0)                                                                                         \
+    X(FENCED, "fenced", 0, EXPORTER_EVENT_MS)                                                                          \
+    X(LEDGER, "ledger", 5000, 0)                                                                                       \
+    X(REDIS, "redis", 5000, 0)                                                                                         \
+    X(STRIPE, "stripe", 5000, 0)                                                                                       \
+    X(CONTROL, "control", 5000, 0)                                                                                     \
+    X(CLOCK, "clock", 5000, 0)                                                                                         \
+    X(HELD, "held", 5000, 0)                                                                                           \
+    X(ARCHIVE, "archive", 5000, 0)
+#define EXPORTER_ENUM_COMPONENT(id, name, allowance, hold) EXPORTER_##id,
 enum exporter_component { EXPORTER_COMPONENTS(EXPORTER_ENUM_COMPONENT) EXPORTER_COMPONENT_COUNT };
 
 /* One shard of the ledger. */
@@ -84,6 +103,11 @@ struct shard {
     uint64_t incarnation; /* of the book */
     struct book book;
     struct boot_ms open_at, opened_at; /* not before; when it was */
+    struct sg_fault closed_by;         /* why it is closed; OK: it never was open */
+    struct sg_fault cycle_fault;       /* of the last cycle; OK: it went well */
+    struct sg_fault archive_fault;     /* of the last portion of the archive */
+    struct watermark mark;             /* as last seen */
+    struct boot_ms archived_at;        /* all that is closed was in the archive then, or the shard was opened */
     struct backoff doubt_backoff, fenced_backoff;
     bool view_synced; /* every billing cell below view_at is in Redis */
     uint64_t view_at;
@@ -107,6 +131,7 @@ struct attempt {
     struct wall_ms hour;
     uint64_t revision;
     char identifier[LEDGER_IDENTIFIER_BYTES];
+    struct boot_ms begun_at;
 };
 
 /* Everything. Zeroed is valid for exporter_destroy. */
@@ -127,12 +152,14 @@ struct exporter {
     struct control_view facts;
     bool facts_known;
     struct boot_ms control_check_at;
+    struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
     struct shard *shard;
     size_t shard_count;
     struct attempt attempt[STRIPE_CONCURRENCY_MAX];
     struct boot_ms paused_until; /* no attempt before */
     struct boot_ms probe_at;     /* Stripe was not heard of for so long: see whether it is there */
     bool unreachable;            /* the standing fault is that it was not */
+    struct boot_ms answered_at;  /* Stripe's last answer */
     struct backoff pause_backoff;
     size_t send_first; /* shard whose revisions are looked at first */
     uint64_t random;
@@ -155,12 +182,17 @@ void exporter_destroy(struct exporter *x);
 /* The wall clock's time. False: it is not believed, and whatever needs it must wait; health says so. */
 SG_MUST_USE bool exporter_now(struct exporter *x, struct wall_ms *now);
 
+/* ---- exporter_health.c ---- */
+
+/* Shows where we stand: gauges, lag, and what is wrong. */
+void exporter_show(struct exporter *x);
+
 /* ---- shard.c ---- */
 
 /* Opens the shard's log and folds it. On failure the next try is scheduled. */
 void shard_open(struct exporter *x, struct shard *s);
 /* Gives up log and book after an error of the log; schedules the next open. */
-void shard_close(struct exporter *x, struct shard *s, enum sg_error why);
+void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why);
 /* Commits records, folds them, writes their billing cells. On failure the shard is closed. */
 SG_MUST_USE enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct ledger_record *records,
                                        size_t count, struct sg_fault *f);

@@ -44,17 +44,18 @@ void shard_open(struct exporter *x, struct shard *s)
     struct sg_fault f = {0};
     char id[256];
     log_config(x, s, &config, id, sizeof id);
+    health_doing(&x->health, "the opening of a shard of the ledger");
     enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &s->book, &f);
+    health_doing(&x->health, NULL);
     if (e != SG_OK) {
-        if (e != SG_ERR_STATE) {
-            health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be opened");
-            log_fault(LOG_WARN, "ledger_not_opened", &f);
-        }
-        shard_close(x, s, e);
+        if (e != SG_ERR_STATE) log_fault(LOG_WARN, "ledger_not_opened", &f);
+        shard_close(x, s, &f);
         return;
     }
+    s->closed_by = (struct sg_fault){0};
+    s->cycle_fault = s->archive_fault = (struct sg_fault){0};
     s->incarnation++;
-    s->opened_at = loop_now(&x->loop);
+    s->opened_at = s->archived_at = loop_now(&x->loop);
     s->view_synced = false;
     s->next_cycle = s->opened_at;
     s->due = (struct view_cursor){0};
@@ -65,7 +66,7 @@ void shard_open(struct exporter *x, struct shard *s)
               s->book.entry_count, s->book.open_count);
 }
 
-void shard_close(struct exporter *x, struct shard *s, enum sg_error why)
+void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why)
 {
     enum { LONG_OWNED_MS = 10 * MINUTE_MS };
     struct boot_ms now = loop_now(&x->loop);
@@ -75,8 +76,13 @@ void shard_close(struct exporter *x, struct shard *s, enum sg_error why)
     book_destroy(&s->book);
     s->result_count = 0;
     s->incarnation++;
-    if (why == SG_ERR_FENCED) counters_add(&x->counters, COUNT_FENCED, 1);
-    s->open_at.v = now.v + backoff_next(why == SG_ERR_FENCED ? &s->fenced_backoff : &s->doubt_backoff);
+    s->closed_by = *why;
+    bool fenced = why->code == SG_ERR_FENCED;
+    if (fenced) {
+        counters_add(&x->counters, COUNT_FENCED, 1);
+        health_take_fault(&x->health, EXPORTER_FENCED, why);
+    }
+    s->open_at.v = now.v + backoff_next(fenced ? &s->fenced_backoff : &s->doubt_backoff);
 }
 
 /* ---- billing cells ---- */
@@ -210,13 +216,14 @@ enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct led
     assert(count <= EXPORTER_RESULTS_MAX);
     if (count == 0) return SG_OK;
     enum sg_error e = encode_all(records, count, &all, slices, f);
+    health_doing(&x->health, "a commit to the ledger");
     if (e == SG_OK) e = txlog_append(s->log, slices, count, offsets, f);
+    health_doing(&x->health, NULL);
     if (e == SG_OK) e = fold_committed(x, s, records, offsets, count, f);
     free(all);
     if (e == SG_OK) return SG_OK;
-    health_set_fault(&x->health, EXPORTER_KAFKA, "the ledger cannot be written");
     log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
-    shard_close(x, s, e);
+    shard_close(x, s, f);
     return e;
 }
 
@@ -272,6 +279,7 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     size_t due_count = 0;
     bool wrapped = false;
     enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
+    if (e == SG_OK) s->mark = head.mark;
     if (e == SG_OK && !head.ready) return sg_fail(f, SG_ERR_STATE, "shard %u of the view is being restored", s->index);
     if (e == SG_OK) e = sync_view(x, s, &head, f);
     if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);

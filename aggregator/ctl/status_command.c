@@ -8,14 +8,22 @@
 #include "common/buffer.h"
 #include "common/json_out.h"
 
-enum { TIMEOUT_MS = 3000, BODY_BYTES_MAX = 4096, LINE_BYTES_MAX = 64 * 1024, NAME_BYTES = 65, URL_BYTES = 256 };
+enum {
+    TIMEOUT_MS = 3000,
+    BODY_BYTES_MAX = 4096,
+    LINE_BYTES_MAX = 64 * 1024,
+    NAME_BYTES = 65,
+    URL_BYTES = 256,
+    REASON_BYTES = 640
+};
 
 struct program {
     char name[NAME_BYTES], url[URL_BYTES];
     CURL *curl;
     struct buffer body;
+    CURLcode asked; /* what came of asking */
     bool healthy;
-    char reason[256];
+    char reason[REASON_BYTES];
     json_int_t position_age_ms, lag;
 };
 
@@ -52,11 +60,14 @@ static bool program_ask(struct program *p, CURLM *multi)
     return curl_multi_add_handle(multi, p->curl) == CURLM_OK;
 }
 
-static void ask_all(CURLM *multi)
+static void ask_all(CURLM *multi, struct program *programs, size_t count)
 {
-    int running = 1;
+    int running = 1, left;
     while (running && curl_multi_perform(multi, &running) == CURLM_OK && running)
         if (curl_multi_poll(multi, NULL, 0, TIMEOUT_MS, NULL) != CURLM_OK) return;
+    for (CURLMsg *m; (m = curl_multi_info_read(multi, &left));)
+        for (size_t i = 0; i < count; i++)
+            if (programs[i].curl == m->easy_handle) programs[i].asked = m->data.result;
 }
 
 static void program_judge(struct program *p)
@@ -64,7 +75,12 @@ static void program_judge(struct program *p)
     json_error_t error;
     json_t *j = p->body.length ? json_loadb(p->body.data, p->body.length, 0, &error) : NULL;
     if (!json_is_object(j)) {
-        snprintf(p->reason, sizeof p->reason, "does not answer");
+        /* nothing listens: it has ended, or it never began; it listens and says nothing: it is stopped, or its host is
+         */
+        snprintf(p->reason, sizeof p->reason, "%s",
+                 p->asked == CURLE_COULDNT_CONNECT      ? "down: it does not run"
+                 : p->asked == CURLE_OPERATION_TIMEDOUT ? "down: it runs and does not answer, or its host is away"
+                                                        : "down: it does not answer");
     } else {
         const char *reason = json_string_value(json_object_get(j, "reason"));
         p->healthy = json_is_true(json_object_get(j, "healthy"));
@@ -99,12 +115,13 @@ static void print_json(const struct program *programs, size_t count, bool health
     buffer_destroy(&line);
 }
 
-static void print_table(const struct program *programs, size_t count)
+static void print_table(const struct program *programs, size_t count, bool healthy)
 {
     printf("%-24s %-8s %16s %12s  %s\n", "program", "health", "position age", "lag", "reason");
     for (size_t i = 0; i < count; i++)
         printf("%-24s %-8s %13lld ms %12lld  %s\n", programs[i].name, programs[i].healthy ? "green" : "red",
                (long long)programs[i].position_age_ms, (long long)programs[i].lag, programs[i].reason);
+    if (!healthy) puts("What to do: deploy/runbook/, a page for every word before a colon.");
 }
 
 int ctl_status(const struct ctl_call *c)
@@ -117,7 +134,7 @@ int ctl_status(const struct ctl_call *c)
     if (!multi) return ctl_misuse("no memory");
     for (size_t i = 0; ok && i < count; i++)
         ok = program_parse(c->config->programs.item[i], &programs[i]) && program_ask(&programs[i], multi);
-    if (ok) ask_all(multi);
+    if (ok) ask_all(multi, programs, count);
     for (size_t i = 0; i < count; i++) {
         if (ok) program_judge(&programs[i]);
         healthy &= programs[i].healthy;
@@ -133,6 +150,6 @@ int ctl_status(const struct ctl_call *c)
     if (c->option[OPTION_JSON])
         print_json(programs, count, healthy);
     else
-        print_table(programs, count);
+        print_table(programs, count, healthy);
     return healthy ? CTL_DONE : CTL_NO;
 }

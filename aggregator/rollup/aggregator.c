@@ -12,6 +12,7 @@ enum {
     REPORT_MS = 500,
     ASK_MS = 1000, /* one partition's watermarks are asked this often */
     ASK_TIMEOUT_MS = 500,
+    PROBE_MS = 1000, /* Redis is asked whether it is there this often */
     PUBLISH_MS = 5000,
     METADATA_MS = 2000,
     BACKOFF_BASE_MS = 50,
@@ -21,7 +22,7 @@ enum {
 };
 
 static const struct counter_spec counter_specs[] = {AGGREGATOR_COUNTERS(COUNTERS_SPEC)};
-#define COMPONENT(id, name, allowance) {name, allowance},
+#define COMPONENT(id, name, allowance, hold) {name, allowance, hold},
 static const struct health_component components[] = {AGGREGATOR_COMPONENTS(COMPONENT)};
 
 /* ---- making ---- */
@@ -58,6 +59,7 @@ void aggregator_destroy(struct aggregator *a)
     batch_decoder_destroy(&a->decoder);
     free(a->waits);
     free(a->ends);
+    free(a->silent);
     loop_destroy(&a->loop);
     health_destroy(&a->health);
     *a = (struct aggregator){0};
@@ -65,8 +67,34 @@ void aggregator_destroy(struct aggregator *a)
 
 /* ---- reporting ---- */
 
+static void set_fault(struct aggregator *a, enum aggregator_component component, const char *reason)
+{
+    if (reason)
+        health_set_fault(&a->health, component, reason);
+    else
+        health_clear(&a->health, component);
+}
+
+/* Counters whose rise is an event that people must look at. */
+static void tell_event(struct aggregator *a, size_t index)
+{
+    static const struct {
+        enum aggregator_counter counter;
+        enum aggregator_component component;
+        const char *reason;
+    } events[] = {
+        {COUNT_GAPS, AGGREGATOR_GAPS, "a runner's batches are missing: usage was lost"},
+        {COUNT_QUARANTINED, AGGREGATOR_QUARANTINE, "a batch could not be read and is left out"},
+        {COUNT_LOG_LOST, AGGREGATOR_LOG_LOST, "the log has forgotten batches before the view had them"},
+        {COUNT_SATURATED, AGGREGATOR_SATURATED, "a sum has reached the largest number that fits"},
+    };
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (events[i].counter == index) health_set_fault(&a->health, events[i].component, events[i].reason);
+}
+
 static void take_counter(struct aggregator *a, size_t index, uint64_t *risen)
 {
+    if (*risen) tell_event(a, index);
     counters_add(&a->counters, index, *risen);
     *risen = 0;
 }
@@ -82,6 +110,7 @@ static void report_counters(struct aggregator *a)
     take_counter(a, COUNT_READ_CALLS, &a->sync.read_calls);
     take_counter(a, COUNT_READ_CELLS, &a->sync.read_cells);
     take_counter(a, COUNT_MISMATCHES, &a->sync.mismatches);
+    take_counter(a, COUNT_FENCED_FLUSHES, &a->sync.fenced_flushes);
     for (uint32_t p = 0; p < r->partitions; p++) {
         struct marks *m = &r->partition[p].marks;
         take_counter(a, COUNT_DUPLICATES, &m->duplicates);
@@ -126,16 +155,25 @@ static void report_lag(struct aggregator *a)
     counters_set(&a->counters, COUNT_PARTITIONS, count);
 }
 
+/* A broker that hangs, or one of several that is away, makes no error: its partitions do not answer. */
+static void report_kafka(struct aggregator *a)
+{
+    size_t count;
+    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    const char *fault = consumer_fault(a->consumer);
+    for (size_t i = 0; i < count && a->silent && !fault; i++)
+        if (a->silent[partitions[i]]) fault = "the leader of a partition does not answer";
+    set_fault(a, AGGREGATOR_KAFKA, fault);
+    set_fault(a, AGGREGATOR_GROUP, consumer_assigned(a->consumer) ? NULL : "the consumer group gives us no place");
+}
+
 static void report(struct aggregator *a, struct boot_ms now)
 {
     if (now.v < a->report_at.v) return;
     a->report_at.v = now.v + REPORT_MS;
     report_counters(a);
     if (a->rollup.shards) report_lag(a);
-    if (consumer_fault(a->consumer))
-        health_set_fault(&a->health, AGGREGATOR_KAFKA, consumer_fault(a->consumer));
-    else
-        health_clear(&a->health, AGGREGATOR_KAFKA);
+    report_kafka(a);
     log_flush(false);
     service_alive();
 }
@@ -169,9 +207,10 @@ static enum sg_error restore(struct aggregator *a, uint32_t shard, struct sg_fau
                                     .pulse = pulse,
                                     .arg = a};
     uint64_t cells = 0;
+    health_set_fault(&a->health, AGGREGATOR_RESTORE, "a shard of the view was empty and is restored from the archive");
     enum sg_error e = restore_shard(&config, a->store, shard, &a->waits[shard], &cells, f);
     if (e) {
-        health_set_fault(&a->health, AGGREGATOR_RESTORE, "a shard cannot be restored from the archive yet");
+        health_take_fault(&a->health, AGGREGATOR_RESTORE, f);
         return e;
     }
     log_event(LOG_INFO, "shard_restored", "shard=%u cells=%llu", shard, (unsigned long long)cells);
@@ -200,18 +239,20 @@ static enum sg_error check_log(struct aggregator *a, uint32_t p, struct sg_fault
 {
     uint64_t start, end;
     enum sg_error e = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, f);
+    a->silent[p] = e != SG_OK;
     if (e) return e;
     a->ends[p] = end;
     uint64_t missed = rollup_log_start(&a->rollup, p, start);
     if (missed) {
         log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,
                   (unsigned long long)missed);
-        counters_add(&a->counters, COUNT_LOG_LOST, missed);
+        take_counter(a, COUNT_LOG_LOST, &missed);
     }
     if (rollup_next(&a->rollup, p) <= end) return SG_OK;
-    return sg_fail(f, SG_ERR_UNREACHABLE,
-                   "partition %u ends at %llu, the view stands at %llu: the log has lost its tail", p,
-                   (unsigned long long)end, (unsigned long long)rollup_next(&a->rollup, p));
+    e = sg_fail(f, SG_ERR_UNREACHABLE, "partition %u ends at %llu, the view stands at %llu: the log has lost its tail",
+                p, (unsigned long long)end, (unsigned long long)rollup_next(&a->rollup, p));
+    health_take_fault(&a->health, AGGREGATOR_LOG, f);
+    return e;
 }
 
 static enum sg_error place(struct aggregator *a, struct sg_fault *f)
@@ -240,9 +281,10 @@ static enum sg_error recover(struct aggregator *a, struct boot_ms now, struct sg
     (void)consumer_partitions(a->consumer, &count);
     if (now.v < a->retry_at.v || count == 0) return SG_OK;
     enum sg_error e = know(a, &why);
-    if (!e) health_clear(&a->health, AGGREGATOR_REDIS);
+    if (!e && !a->write_fault) health_clear(&a->health, AGGREGATOR_REDIS);
     if (!e) e = place(a, &why);
     if (!e) {
+        health_clear(&a->health, AGGREGATOR_LOG);
         backoff_reset(&a->backoff);
         if (!health_ready(&a->health)) service_ready();
         health_set_ready(&a->health, true);
@@ -253,7 +295,7 @@ static enum sg_error recover(struct aggregator *a, struct boot_ms now, struct sg
         return e;
     }
     log_fault(LOG_WARN, "waiting", &why);
-    if (!rollup_ready(&a->rollup)) health_set_fault(&a->health, AGGREGATOR_REDIS, "the view cannot be read");
+    if (!rollup_ready(&a->rollup)) health_take_fault(&a->health, AGGREGATOR_REDIS, &why);
     a->retry_at.v = clock_boot().v + backoff_next(&a->backoff);
     return SG_OK;
 }
@@ -269,7 +311,7 @@ static enum sg_error doubt(struct aggregator *a, enum sg_error e, const struct s
         return e;
     }
     if (e != SG_ERR_MISMATCH) {
-        health_set_fault(&a->health, AGGREGATOR_REDIS, "the view cannot be read or written");
+        health_take_fault(&a->health, AGGREGATOR_REDIS, why);
         a->retry_at.v = clock_boot().v + backoff_next(&a->backoff);
     }
     return SG_OK;
@@ -299,6 +341,11 @@ static enum sg_error reassign(struct aggregator *a)
             rollup_drop(&a->rollup, p);
     }
     a->retry_at.v = 0;
+    a->write_fault = false;
+    /* of the partitions that were ours; what is still wrong will show again */
+    health_clear(&a->health, AGGREGATOR_REDIS);
+    health_clear(&a->health, AGGREGATOR_RESTORE);
+    health_clear(&a->health, AGGREGATOR_LOG);
     log_event(LOG_INFO, "assigned", "partitions=%zu", count);
     return SG_OK;
 }
@@ -394,9 +441,19 @@ static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_f
     a->flush_at.v = now.v + a->config->flush_interval_ms * (a->behind ? BEHIND_FACTOR : 1);
     a->behind = false;
     counters_add(&a->counters, COUNT_FLUSHES, 1);
+    uint64_t calls = a->sync.flush_calls;
+    health_doing(&a->health, "a flush to Redis");
     enum sg_error e = sync_flush(&a->sync, &why);
-    if (e) return doubt(a, e, &why, f);
-    health_clear(&a->health, AGGREGATOR_REDIS);
+    health_doing(&a->health, NULL);
+    if (e) {
+        a->write_fault = e != SG_ERR_MISMATCH;
+        return doubt(a, e, &why, f);
+    }
+    /* a flush with nothing to write proves nothing: a Redis that only refuses writes would look well */
+    if (a->sync.flush_calls != calls) {
+        a->write_fault = false;
+        health_clear(&a->health, AGGREGATOR_REDIS);
+    }
     if (crowded)
         cells_sweep(&r->cells, UINT32_MAX, r->cells.slot_count);
     else if (r->flushes > KEEP_FLUSHES)
@@ -415,10 +472,25 @@ static void ask(struct aggregator *a, struct boot_ms now)
     uint32_t p = partitions[a->ask_next++ % count];
     uint64_t start, end;
     struct wall_ms at = clock_wall();
-    if (consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why)) return;
+    a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;
+    if (a->silent[p]) return;
     a->ends[p] = end;
     if (start <= rollup_next(&a->rollup, p)) (void)rollup_log_start(&a->rollup, p, start);
     if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, at);
+}
+
+/* Idle as well, Redis must be there: nothing else would tell before there is something to write. */
+static void probe(struct aggregator *a, struct boot_ms now)
+{
+    struct sg_fault why = {0};
+    if (now.v < a->probe_at.v) return;
+    a->probe_at.v = now.v + PROBE_MS;
+    health_doing(&a->health, "a question to Redis");
+    if (sync_probe(&a->sync, &why))
+        health_take_fault(&a->health, AGGREGATOR_REDIS, &why);
+    else if (!a->write_fault)
+        health_clear(&a->health, AGGREGATOR_REDIS);
+    health_doing(&a->health, NULL);
 }
 
 static void publish(struct aggregator *a, struct boot_ms now)
@@ -453,6 +525,7 @@ static enum sg_error measure(struct aggregator *a, struct sg_fault *f)
     sync_init(&a->sync, &a->rollup, a->store);
     a->waits = memory_checked(calloc(a->rollup.shards, sizeof *a->waits));
     a->ends = memory_checked(calloc(partitions, sizeof *a->ends));
+    a->silent = memory_checked(calloc(partitions, sizeof *a->silent));
     return SG_OK;
 }
 
@@ -468,6 +541,7 @@ static enum sg_error turn(struct aggregator *a, struct sg_fault *f)
     }
     if (!e && consumer_placed(a->consumer)) {
         ask(a, now);
+        probe(a, now);
         publish(a, now);
     }
     report(a, now);

@@ -49,6 +49,8 @@ extern const struct config_table aggregator_config_table;
     X(READ_CELLS, COUNTER, "sandglass_aggregator_read_cells_total", NULL, "cells read")                                \
     X(MISMATCHES, COUNTER, "sandglass_aggregator_mismatches_total", NULL,                                              \
       "times a shard was not what was last seen of it")                                                                \
+    X(FENCED_FLUSHES, COUNTER, "sandglass_aggregator_fenced_flushes_total", NULL,                                      \
+      "flushes of a shard whose compare-and-set did not match")                                                        \
     X(REWINDS, COUNTER, "sandglass_aggregator_rewinds_total", NULL, "times the consumer was placed anew")              \
     X(RESTORED, COUNTER, "sandglass_aggregator_restored_shards_total", NULL, "shards restored from the archive")       \
     X(LOG_LOST, COUNTER, "sandglass_aggregator_log_lost_total", NULL,                                                  \
@@ -59,12 +61,20 @@ extern const struct config_table aggregator_config_table;
     X(LAG, GAUGE, "sandglass_aggregator_lag", NULL, "batches in the log that the view does not have")
 enum aggregator_counter { AGGREGATOR_COUNTERS(COUNTERS_ENUM) AGGREGATOR_COUNTER_COUNT };
 
-/* Component, name in reports, how long its fault may stand. */
+/* Component, name in reports, how long its fault may stand, how long an event stands. What may be a blip has an
+ * allowance; with the time that it takes to notice, red comes within 10 s. */
 #define AGGREGATOR_COMPONENTS(X)                                                                                       \
-    X(KAFKA, "kafka", 5000)                                                                                            \
-    X(REDIS, "redis", 5000)                                                                                            \
-    X(RESTORE, "restore", 5000)
-#define AGGREGATOR_COMPONENT_ENUM(id, name, allowance) AGGREGATOR_##id,
+    X(KAFKA, "kafka", 5000, 0)                                                                                         \
+    X(GROUP, "group", 5000, 0)                                                                                         \
+    X(LOG, "log", 2000, 0)                                                                                             \
+    X(REDIS, "redis", 5000, 0)                                                                                         \
+    X(RESTORE, "restore", 5000, 0)                                                                                     \
+    X(LOG_LOST, "log-lost", 0, AGGREGATOR_EVENT_MS)                                                                    \
+    X(GAPS, "gaps", 0, AGGREGATOR_EVENT_MS)                                                                            \
+    X(QUARANTINE, "quarantine", 0, AGGREGATOR_EVENT_MS)                                                                \
+    X(SATURATED, "saturated", 0, AGGREGATOR_EVENT_MS)
+enum { AGGREGATOR_EVENT_MS = 60 * 1000 };
+#define AGGREGATOR_COMPONENT_ENUM(id, name, allowance, hold) AGGREGATOR_##id,
 enum aggregator_component { AGGREGATOR_COMPONENTS(AGGREGATOR_COMPONENT_ENUM) AGGREGATOR_COMPONENT_COUNT };
 
 struct aggregator {
@@ -78,7 +88,9 @@ struct aggregator {
     struct sync sync;
     struct batch_decoder decoder;
     struct backoff backoff;
-    struct boot_ms retry_at, flush_at, report_at, ask_at, publish_at;
+    struct boot_ms retry_at, flush_at, report_at, ask_at, probe_at, publish_at;
+    bool write_fault;           /* a write failed, and none has succeeded since */
+    bool *silent;               /* by partition: its leader did not answer when asked last */
     bool behind;                /* since the last flush the queue was full once: there is a backlog */
     struct restore_wait *waits; /* by shard */
     uint64_t *ends;             /* by partition: the log's end as last known */

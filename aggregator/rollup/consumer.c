@@ -15,7 +15,8 @@ struct consumer {
     char *topic;
     uint32_t partition[PARTITIONS_MAX];
     size_t count;
-    bool changed; /* the assignment has, and its owner was not told */
+    bool changed;  /* the assignment has, and its owner was not told */
+    bool assigned; /* the group has given us our place */
     bool placed;
     const char *fault;
 };
@@ -148,6 +149,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topi
     c->changed = true;
     c->placed = false;
     c->count = 0;
+    c->assigned = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
     if (code != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         (void)rd_kafka_assign(rk, NULL);
         return;
@@ -162,6 +164,11 @@ const uint32_t *consumer_partitions(const struct consumer *c, size_t *count)
 {
     *count = c->count;
     return c->partition;
+}
+
+bool consumer_assigned(const struct consumer *c)
+{
+    return c->assigned;
 }
 
 enum sg_error consumer_place(struct consumer *c, const uint64_t *offsets, struct sg_fault *f)

@@ -58,6 +58,8 @@ SG_MUST_USE enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms,
 void consumer_event_done(struct consumer_event *e);
 /* Partitions that are assigned, ascending; until the next poll. */
 const uint32_t *consumer_partitions(const struct consumer *c, size_t *count);
+/* True while the group has given us our place, be it without partitions; false while we wait for it. */
+bool consumer_assigned(const struct consumer *c);
 /* Reads on from offsets[i] of the i-th assigned partition. */
 SG_MUST_USE enum sg_error consumer_place(struct consumer *c, const uint64_t *offsets, struct sg_fault *f);
 /* Reads nothing until placed. */

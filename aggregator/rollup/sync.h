@@ -21,7 +21,7 @@ struct sync {
     size_t *arg_capacity;
     uint32_t *shard_of; /* of a request */
     char (*key_v)[32], (*key_meta)[32];
-    uint64_t read_calls, read_cells, flush_calls, written_cells, mismatches; /* counters: they rise */
+    uint64_t read_calls, read_cells, flush_calls, written_cells, mismatches, fenced_flushes; /* counters: they rise */
 };
 
 /* The rollup has its measures. */
@@ -34,5 +34,7 @@ SG_MUST_USE enum sg_error sync_know(struct sync *s, uint32_t shard, bool *restor
 SG_MUST_USE enum sg_error sync_apply(struct sync *s, struct sg_fault *f);
 /* Writes every shard that has something to write, at once. */
 SG_MUST_USE enum sg_error sync_flush(struct sync *s, struct sg_fault *f);
+/* Asks every shard's node whether it is there. UNREACHABLE and the like; nothing is put in doubt. */
+SG_MUST_USE enum sg_error sync_probe(struct sync *s, struct sg_fault *f);
 
 #endif

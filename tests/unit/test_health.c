@@ -1,9 +1,10 @@
 #include <criterion/criterion.h>
+#include <string.h>
 
 #include "common/health.h"
 
-enum { KAFKA, SPOOL };
-static const struct health_component components[] = {{"kafka", 5000}, {"spool", 0}};
+enum { KAFKA, SPOOL, GAPS };
+static const struct health_component components[] = {{"kafka", 5000, 0}, {"spool", 0, 0}, {"gaps", 0, 60000}};
 
 static struct boot_ms now;
 static struct health h;
@@ -19,7 +20,7 @@ static const struct clock test_clock = {.boot = read_now};
 static void set_up(void)
 {
     now.v = 1000000;
-    health_init(&h, components, 2, &test_clock);
+    health_init(&h, components, 3, &test_clock);
 }
 
 static void tear_down(void)
@@ -67,7 +68,7 @@ Test(health, is_red_within_ten_seconds_of_lost_progress)
     pass(HEALTH_PROGRESS_MS, 5);
     cr_assert(healthy(), "work that came after an idle hour has its ten seconds");
     pass(1, 5);
-    cr_assert_str_eq(reason(), "there is work and the position does not advance");
+    cr_assert_str_eq(reason(), "progress: there is work and the position does not advance");
     health_progress(&h);
     cr_assert(healthy());
 }
@@ -75,7 +76,7 @@ Test(health, is_red_within_ten_seconds_of_lost_progress)
 Test(health, stays_green_with_a_lag_that_is_worked_off)
 {
     for (int i = 0; i < 100; i++) {
-        pass(9000, 1000);
+        pass(HEALTH_PROGRESS_MS, 1000);
         health_progress(&h);
         cr_assert(healthy());
     }
@@ -87,7 +88,63 @@ Test(health, is_red_when_the_main_thread_hangs)
     now.v += HEALTH_PROGRESS_MS;
     cr_assert(healthy());
     now.v += 1;
-    cr_assert_str_eq(reason(), "the main thread does not respond");
+    cr_assert_str_eq(reason(), "main-thread: it does not respond");
+    health_alive(&h);
+    cr_assert(healthy());
+}
+
+Test(health, says_what_the_main_thread_hangs_in)
+{
+    health_doing(&h, "a write to the spool");
+    now.v += HEALTH_PROGRESS_MS + 1;
+    cr_assert_str_eq(reason(), "main-thread: it does not respond; it is in a write to the spool");
+    health_doing(&h, NULL);
+    cr_assert(healthy());
+    now.v += HEALTH_PROGRESS_MS + 1;
+    cr_assert_str_eq(reason(), "main-thread: it does not respond");
+}
+
+Test(health, names_everything_that_is_wrong_once_something_is)
+{
+    health_set_lag(&h, 1);
+    pass(HEALTH_PROGRESS_MS, 1);
+    health_set_fault(&h, KAFKA, "login refused");
+    cr_assert(healthy(), "the fault is young, the lag not old enough");
+    pass(1, 1);
+    cr_assert_str_eq(reason(), "kafka: login refused; progress: there is work and the position does not advance");
+    health_set_fault(&h, SPOOL, "full");
+    health_progress(&h);
+    cr_assert_str_eq(reason(), "kafka: login refused; spool: full");
+}
+
+Test(health, lets_an_event_stand_for_its_hold_and_no_longer)
+{
+    health_set_fault(&h, GAPS, "a gap was found");
+    pass(59999, 0);
+    cr_assert_str_eq(reason(), "gaps: a gap was found");
+    health_set_fault(&h, GAPS, "another gap was found");
+    pass(59999, 0);
+    cr_assert_str_eq(reason(), "gaps: another gap was found");
+    pass(1, 0);
+    cr_assert(healthy());
+}
+
+Test(health, tells_its_metrics)
+{
+    struct buffer out;
+    buffer_init(&out, 4096);
+    health_set_lag(&h, 7);
+    pass(3000, 7);
+    health_set_fault(&h, SPOOL, "full");
+    pass(999, 7);
+    health_metrics(&h, &out);
+    cr_assert_not_null(strstr(out.data, "\nsandglass_healthy 0\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_lag 7\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_position_age_ms 3999\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_main_thread_age_ms 0\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_fault_age_ms{component=\"kafka\"} 0\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_fault_age_ms{component=\"spool\"} 1000\n"));
+    buffer_destroy(&out);
 }
 
 Test(health, allows_a_fault_for_as_long_as_its_component_may)
@@ -128,7 +185,7 @@ Test(health, renders_what_the_operations_listener_tells)
 Test(health, tells_a_clock_that_starts_at_zero_apart_from_never)
 {
     now.v = 0;
-    health_init(&h, components, 2, &test_clock);
+    health_init(&h, components, 3, &test_clock);
     health_set_lag(&h, 1);
     now.v = HEALTH_PROGRESS_MS + 2;
     health_set_lag(&h, 1);

@@ -6,7 +6,7 @@
 
 #include "common/ops_http.h"
 
-static const struct health_component components[] = {{"kafka", 0}};
+static const struct health_component components[] = {{"kafka", 0, 0}};
 static const struct counter_spec specs[] = {{"t_events_total", NULL, COUNTER, "events"}};
 static struct health health;
 static struct counters counters;

@@ -18,7 +18,7 @@
 
 enum { THREADS = 4, ROUNDS = 2000, SCRAPES = 20 };
 
-static const struct health_component components[] = {{"kafka", 0}};
+static const struct health_component components[] = {{"kafka", 0, 0}};
 static const struct counter_spec specs[] = {{"t_rounds_total", NULL, COUNTER, "rounds"},
                                             {"t_last", NULL, GAUGE, "last"}};
 static struct health health;

@@ -1,0 +1,152 @@
+/* What the exporter says of itself: gauges, lag, and what is wrong, from the state of all shards. A fault of one shard
+ * is kept with the shard, so that the others, which go on, do not hide it. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "aggregator/billing/exporter.h"
+#include "common/service.h"
+
+enum {
+    UNANSWERED_MS = 2 * SECOND_MS, /* with the allowance: Stripe's silence is named before the progress rule speaks */
+    ARCHIVE_ROUNDS_LATE = 3,
+};
+
+/* Sums over all shards. */
+struct standing {
+    struct cycle_tally tally;
+    uint64_t open, stuck, closed;
+    struct wall_ms oldest_open, oldest_stuck; /* INT64_MAX: none */
+    struct boot_ms archived_at;
+    struct watermark mark;
+};
+
+static void add_revisions(const struct shard *s, struct standing *sum)
+{
+    for (const struct book_open *o = s->book.open_first; o; o = o->next) {
+        bool stuck = s->book.entry[o->entry].state != BOOK_OPEN;
+        struct wall_ms *oldest = stuck ? &sum->oldest_stuck : &sum->oldest_open;
+        sum->open++;
+        sum->stuck += stuck;
+        if (o->at.v < oldest->v) *oldest = o->at;
+    }
+}
+
+static struct standing standing_of(const struct exporter *x)
+{
+    struct standing sum = {.oldest_open = {INT64_MAX}, .oldest_stuck = {INT64_MAX}, .archived_at = loop_now(&x->loop)};
+    for (size_t i = 0; i < x->shard_count; i++) {
+        const struct shard *s = &x->shard[i];
+        add_revisions(s, &sum);
+        sum.closed += s->log == NULL;
+        sum.tally.waiting += s->tally.waiting;
+        sum.tally.pending += s->tally.pending;
+        sum.tally.held += s->tally.held;
+        sum.mark = i ? watermark_min(sum.mark, s->mark) : s->mark;
+        if (s->log && s->archived_at.v < sum.archived_at.v) sum.archived_at = s->archived_at;
+    }
+    return sum;
+}
+
+/* ---- gauges ---- */
+
+static uint64_t wall_age(struct wall_ms oldest)
+{
+    int64_t now = clock_wall().v;
+    return now > oldest.v ? (uint64_t)(now - oldest.v) : 0;
+}
+
+static void show_gauges(struct exporter *x, const struct standing *sum)
+{
+    struct counters *c = &x->counters;
+    counters_set(c, COUNT_OPEN, sum->open);
+    counters_set(c, COUNT_STUCK, sum->stuck);
+    counters_set(c, COUNT_OPEN_AGE, wall_age(sum->oldest_open));
+    counters_set(c, COUNT_STUCK_AGE, wall_age(sum->oldest_stuck));
+    counters_set(c, COUNT_WAITING, sum->tally.waiting);
+    counters_set(c, COUNT_PENDING, sum->tally.pending);
+    counters_set(c, COUNT_HELD, sum->tally.held);
+    counters_set(c, COUNT_SHARDS, x->shard_count - sum->closed);
+    counters_set(c, COUNT_ARCHIVE_AGE, clock_since(loop_now(&x->loop), sum->archived_at));
+    counters_set(c, COUNT_COMPLETE_THROUGH, sum->mark.kind == WATERMARK_AT ? (uint64_t)sum->mark.at.v : 0);
+}
+
+/* ---- faults ---- */
+
+static enum exporter_component component_of(enum sg_error why)
+{
+    switch (why) {
+    case SG_ERR_FENCED: return EXPORTER_FENCED;
+    case SG_ERR_MISMATCH:
+    case SG_ERR_CORRUPT:
+    case SG_ERR_MALFORMED:
+    case SG_ERR_VERSION:
+    case SG_ERR_OVERFLOW:
+    case SG_ERR_LIMIT: return EXPORTER_LEDGER;
+    default: return EXPORTER_KAFKA;
+    }
+}
+
+/* One shard after the other: the first that has a fault of a component speaks for it. */
+static void judge_shards(struct exporter *x, const struct standing *sum)
+{
+    static const enum exporter_component of_shards[] = {EXPORTER_KAFKA, EXPORTER_LEDGER, EXPORTER_REDIS,
+                                                        EXPORTER_ARCHIVE};
+    static const struct sg_fault late = {SG_ERR_TIMEOUT, "closed windows wait for the archive"};
+    const struct sg_fault *fault[EXPORTER_COMPONENT_COUNT] = {0};
+    uint64_t late_ms = ARCHIVE_ROUNDS_LATE * x->config->archive_interval_ms + MINUTE_MS;
+    for (size_t i = 0; i < x->shard_count; i++) {
+        const struct shard *s = &x->shard[i];
+        enum exporter_component c = component_of(s->closed_by.code);
+        if (!s->log && s->closed_by.code && !fault[c]) fault[c] = &s->closed_by;
+        if (s->log && s->cycle_fault.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &s->cycle_fault;
+        if (s->log && s->archive_fault.code && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = &s->archive_fault;
+    }
+    if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
+        fault[EXPORTER_ARCHIVE] = &late;
+    if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
+    for (size_t i = 0; i < sizeof of_shards / sizeof *of_shards; i++) {
+        if (fault[of_shards[i]])
+            health_take_fault(&x->health, of_shards[i], fault[of_shards[i]]);
+        else
+            health_clear(&x->health, of_shards[i]);
+    }
+}
+
+/* Answers say what they say (exporter.c); here is what their absence says. */
+static void judge_silence(struct exporter *x, const struct standing *sum)
+{
+    struct boot_ms now = loop_now(&x->loop), since = now;
+    for (size_t i = 0; i < STRIPE_CONCURRENCY_MAX; i++)
+        if (x->attempt[i].used && x->attempt[i].begun_at.v < since.v) since = x->attempt[i].begun_at;
+    if (x->answered_at.v > since.v) since = x->answered_at;
+    if (clock_since(now, since) > UNANSWERED_MS)
+        health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
+    else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable)
+        health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
+}
+
+static void judge_held(struct exporter *x, const struct standing *sum)
+{
+    char reason[HEALTH_REASON_BYTES];
+    if (sum->stuck == 0 && sum->tally.held == 0) {
+        health_clear(&x->health, EXPORTER_HELD);
+        return;
+    }
+    snprintf(reason, sizeof reason, "%" PRIu64 " revisions are refused or held, %" PRIu64 " hours cannot be sent",
+             sum->stuck, sum->tally.held);
+    health_set_fault(&x->health, EXPORTER_HELD, reason);
+}
+
+/* What waits for people is no lag: it is a fault of its own. */
+void exporter_show(struct exporter *x)
+{
+    struct standing sum = standing_of(x);
+    show_gauges(x, &sum);
+    judge_shards(x, &sum);
+    judge_silence(x, &sum);
+    judge_held(x, &sum);
+    health_set_lag(&x->health, sum.open - sum.stuck + sum.closed);
+    bool known = x->meters_known && x->facts_known && sum.closed == 0;
+    if (known && !health_ready(&x->health)) service_ready();
+    if (known) health_set_ready(&x->health, true);
+}
