@@ -304,17 +304,30 @@ bool consumer_end(const struct consumer *c, uint32_t partition, uint64_t *end)
     return true;
 }
 
+/* rd_kafka_query_watermark_offsets() would ask for both, but with its broker gone 2.0 ignores its timeout and blocks
+ * until the broker is back; this keeps it. which: RD_KAFKA_OFFSET_BEGINNING or _END, which stand for a time here. */
+static rd_kafka_resp_err_t ask_offset(struct consumer *c, uint32_t partition, int64_t which, uint32_t timeout_ms,
+                                      uint64_t *out)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *asked = rd_kafka_topic_partition_list_add(list, c->topic, (int32_t)partition);
+    asked->offset = which;
+    rd_kafka_resp_err_t e = rd_kafka_offsets_for_times(c->member, list, (int)timeout_ms);
+    if (!e) e = asked->err;
+    if (!e && asked->offset < 0) e = RD_KAFKA_RESP_ERR__NO_OFFSET;
+    if (!e) *out = (uint64_t)asked->offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return e;
+}
+
 enum sg_error consumer_watermarks(struct consumer *c, uint32_t partition, uint32_t timeout_ms, uint64_t *start,
                                   uint64_t *end, struct sg_fault *f)
 {
-    int64_t low = 0, high = 0;
-    rd_kafka_resp_err_t e =
-        rd_kafka_query_watermark_offsets(c->member, c->topic, (int32_t)partition, &low, &high, (int)timeout_ms);
+    rd_kafka_resp_err_t e = ask_offset(c, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms, start);
+    if (!e) e = ask_offset(c, partition, RD_KAFKA_OFFSET_END, timeout_ms, end);
     if (e)
         return sg_fail(f, SG_ERR_UNREACHABLE, "kafka: watermarks of partition %u: %s", partition, rd_kafka_err2name(e));
     c->fault = NULL;
-    *start = (uint64_t)low;
-    *end = (uint64_t)high;
     return SG_OK;
 }
 
