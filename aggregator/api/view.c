@@ -298,7 +298,7 @@ enum sg_error view_runs(struct view *v, const char *team, enum view_runs which, 
         taken = reply->elements / 3;
         e = give_runs(reply, team, &page, each, arg);
         freeReplyObject(reply);
-        if (e && e != SG_ERR_LIMIT && e != SG_ERR_OVERFLOW) return run_fault(e, f);
+        if (e && e != SG_ERR_LIMIT) return run_fault(e, f);
     }
     return e == SG_ERR_LIMIT ? SG_OK : e;
 }
