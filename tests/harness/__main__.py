@@ -107,7 +107,8 @@ def arguments():
     one.add_argument("--keep", action="store_true", help="leave the pipeline running")
 
     one = verb("test", checks.test, "everything that is tested: " + ", ".join(checks.STAGES))
-    one.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    one.add_argument("names", nargs="*", metavar="NAME", help="only these; by name also: " + ", ".join(checks.BY_NAME))
+    one.add_argument("--runs", type=int, default=1000000, help="fuzz: of each target")
 
     one = lives_in(verb("up", up, "a pipeline to play with"))
     one.add_argument("--runners", type=int, help="r1..rN, regions eu and us in turn (default 1)")

@@ -48,19 +48,24 @@ STAGES = {
     "torture": lambda: _harness("torture", "--rounds", "15"),
     "demo": lambda: _harness("demo"),
 }
+# Only when it is asked for: it takes as long as one likes.
+BY_NAME = {
+    "fuzz": lambda options: _run(tools.PYTHON, "tests/fuzz/run", "--runs", str(options.runs)),
+}
 
 
 def test(options):
     """The verb: its exit code."""
-    unknown = [name for name in options.names if name not in STAGES]
+    unknown = [name for name in options.names if name not in STAGES and name not in BY_NAME]
     if unknown:
-        print("deploy/local: no test of that name; there are: " + " ".join(STAGES), file=sys.stderr)
+        print("deploy/local: no test of that name; there are: " + " ".join([*STAGES, *BY_NAME]), file=sys.stderr)
         return 2
     results = []
     for name in options.names or STAGES:
         print("\n==== %s ====" % name, flush=True)
         began = time.monotonic()
-        results.append((name, STAGES[name](), time.monotonic() - began))
+        good = BY_NAME[name](options) if name in BY_NAME else STAGES[name]()
+        results.append((name, good, time.monotonic() - began))
     print("\n==== summary ====")
     for name, good, took in results:
         print("%-14s %-7s %6.1f s" % (name, "passed" if good else "FAILED", took))
