@@ -48,17 +48,6 @@ static uint16_t slot_of_tag(const char *tag)
     return crc % SLOTS;
 }
 
-struct store_bytes store_text(const char *s)
-{
-    return (struct store_bytes){s, strlen(s)};
-}
-
-bool store_reply_is(const struct redisReply *r, const char *text)
-{
-    return r && (r->type == REDIS_REPLY_STATUS || r->type == REDIS_REPLY_STRING) && strlen(text) == (size_t)r->len &&
-           memcmp(r->str, text, strlen(text)) == 0;
-}
-
 /* ---- nodes ---- */
 
 /* A name or a numeric address; faults name it, so it is nothing else. */
@@ -389,14 +378,6 @@ static enum sg_error settle(struct redis_store *s, struct redis_node *n, struct 
 
 /* ---- calls ---- */
 
-void store_requests_done(struct store_request *requests, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (requests[i].reply) freeReplyObject(requests[i].reply);
-        requests[i].reply = NULL;
-    }
-}
-
 /* Replies of requests that went out must be read even when others failed: a connection with unread replies is out of
  * step. So on failure every node that was written to is closed. */
 static enum sg_error run_all(struct redis_store *s, struct store_request *requests, struct redis_node **nodes,
@@ -427,27 +408,5 @@ enum sg_error redis_store_run(struct redis_store *s, struct store_request *reque
     enum sg_error e = run_all(s, requests, nodes, count, f);
     if (e) store_requests_done(requests, count);
     free(nodes);
-    return e;
-}
-
-enum sg_error redis_store_eval(struct redis_store *s, uint32_t shard, const char *script, const struct store_bytes *arg,
-                               size_t key_count, size_t count, struct redisReply **out, struct sg_fault *f)
-{
-    struct store_request q = {.shard = shard, .script = script, .key_count = key_count, .arg = arg, .count = count};
-    enum sg_error e = redis_store_run(s, &q, 1, f);
-    *out = q.reply;
-    return e;
-}
-
-enum sg_error redis_store_command(struct redis_store *s, uint32_t shard, const char *const *words, size_t count,
-                                  struct redisReply **out, struct sg_fault *f)
-{
-    enum { WORDS_MAX = 16 };
-    struct store_bytes arg[WORDS_MAX];
-    assert(count > 0 && count <= WORDS_MAX);
-    for (size_t i = 0; i < count; i++) arg[i] = store_text(words[i]);
-    struct store_request q = {.shard = shard, .arg = arg, .count = count};
-    enum sg_error e = redis_store_run(s, &q, 1, f);
-    *out = q.reply;
     return e;
 }
