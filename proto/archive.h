@@ -40,7 +40,11 @@ struct archive_cell {
     size_t length;
 };
 
-/* A field of marks:<p> and its value. */
+/* A field of a set of marks that begins so is one of gaps:<p>. */
+#define ARCHIVE_GAP "g:"
+enum { ARCHIVE_GAP_BYTES_MAX = 80 };
+
+/* A field of marks:<p> and its value, or, behind ARCHIVE_GAP, of gaps:<p>. */
 struct archive_mark {
     const char *field, *text;
     size_t field_length, length;

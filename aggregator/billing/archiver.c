@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,18 +111,36 @@ static enum sg_error archive_cells(struct exporter *x, struct shard *s, const st
 
 /* ---- marks ---- */
 
-static enum sg_error gather_marks(struct pile *p, uint32_t partition, const struct redisReply *fields)
+/* A set under way. */
+struct set {
+    struct pile *pile;
+    uint32_t partition, part;
+};
+
+static enum sg_error set_add(struct set *s, const struct archive_mark *m)
 {
-    uint32_t part = 0;
+    if (archive_add_mark(&s->pile->open, m)) return SG_OK;
+    enum sg_error e = pile_seal(s->pile);
+    if (e != SG_OK) return e;
+    archive_begin_marks(&s->pile->open, clock_wall(), s->partition, ++s->part);
+    return archive_add_mark(&s->pile->open, m) ? SG_OK : SG_ERR_LIMIT;
+}
+
+static enum sg_error gather_marks(struct pile *p, uint32_t partition, const struct redisReply *reply)
+{
+    struct set set = {p, partition, 0};
+    const struct redisReply *marks = reply->element[0], *gaps = reply->element[1];
     enum sg_error e = SG_OK;
-    archive_begin_marks(&p->open, clock_wall(), partition, part);
-    for (size_t i = 0; i + 1 < fields->elements && e == SG_OK; i += 2) {
-        const struct redisReply *field = fields->element[i], *value = fields->element[i + 1];
-        struct archive_mark m = {field->str, value->str, field->len, value->len};
-        if (archive_add_mark(&p->open, &m)) continue;
-        e = pile_seal(p);
-        archive_begin_marks(&p->open, clock_wall(), partition, ++part);
-        if (!archive_add_mark(&p->open, &m)) return SG_ERR_LIMIT;
+    archive_begin_marks(&p->open, clock_wall(), partition, 0);
+    for (size_t i = 0; i + 1 < marks->elements && e == SG_OK; i += 2) {
+        const struct redisReply *field = marks->element[i], *value = marks->element[i + 1];
+        e = set_add(&set, &(struct archive_mark){field->str, value->str, field->len, value->len});
+    }
+    for (size_t i = 0; i + 1 < gaps->elements && e == SG_OK; i += 2) {
+        const struct redisReply *value = gaps->element[i + 1];
+        char field[ARCHIVE_GAP_BYTES_MAX];
+        int length = snprintf(field, sizeof field, ARCHIVE_GAP "%.64s", gaps->element[i]->str);
+        e = set_add(&set, &(struct archive_mark){field, value->str, (size_t)length, value->len});
     }
     archive_end_marks(&p->open);
     return e == SG_OK ? pile_seal(p) : e;

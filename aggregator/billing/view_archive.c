@@ -16,6 +16,9 @@ static const char cells_script[] = "local out = {}\n"
                                    "end\n"
                                    "return out\n";
 
+/* KEYS: marks and gaps of a partition. */
+static const char marks_script[] = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}\n";
+
 /* `<w>:<start>:<team>:<project>:<region>:<p>`: what proto/archive.h can say again. */
 static bool take_field(const char *field, size_t length, struct view_arch *out)
 {
@@ -159,22 +162,30 @@ static bool is_line(const redisReply *r)
     return r->type == REDIS_REPLY_STRING && !memchr(r->str, '\n', r->len) && !memchr(r->str, '\t', r->len);
 }
 
+/* Nothing but such texts, in pairs. */
+static bool is_lines(const redisReply *r)
+{
+    bool good = r->type == REDIS_REPLY_ARRAY && r->elements % 2 == 0;
+    for (size_t i = 0; good && i < r->elements; i++) good = is_line(r->element[i]) && (i % 2 || r->element[i]->len > 0);
+    return good;
+}
+
 enum sg_error view_marks_read(struct redis_store *s, uint32_t shard, uint32_t partition, struct redisReply **reply,
                               uint64_t *at, struct sg_fault *f)
 {
-    char key[KEY_BYTES_MAX];
-    (void)key_partition(key, shard, "marks", partition);
-    const char *words[] = {"HGETALL", key};
+    char marks_key[KEY_BYTES_MAX], gaps_key[KEY_BYTES_MAX];
+    (void)key_partition(marks_key, shard, "marks", partition);
+    (void)key_partition(gaps_key, shard, "gaps", partition);
+    const struct store_bytes keys[] = {store_text(marks_key), store_text(gaps_key)};
     *at = 0;
-    enum sg_error e = redis_store_command(s, shard, words, 2, reply, f);
+    enum sg_error e = redis_store_eval(s, shard, marks_script, keys, 2, 2, reply, f);
     if (e != SG_OK) return e;
-    bool good = (*reply)->type == REDIS_REPLY_ARRAY && (*reply)->elements % 2 == 0;
-    for (size_t i = 0; good && i < (*reply)->elements; i += 2) {
-        const redisReply *field = (*reply)->element[i], *value = (*reply)->element[i + 1];
-        good = is_line(field) && field->len > 0 && is_line(value);
-        if (good && store_reply_is(field, "at")) good = take_offset(value, at);
-    }
-    if (good && (*reply)->elements > 0 && *at == 0) good = false;
+    const redisReply *r = *reply;
+    bool good = r->type == REDIS_REPLY_ARRAY && r->elements == 2 && is_lines(r->element[0]) && is_lines(r->element[1]);
+    const redisReply *marks = good ? r->element[0] : NULL;
+    for (size_t i = 0; good && i < marks->elements; i += 2)
+        if (store_reply_is(marks->element[i], "at")) good = take_offset(marks->element[i + 1], at);
+    if (good && marks->elements > 0 && *at == 0) good = false;
     if (good) return SG_OK;
     freeReplyObject(*reply);
     *reply = NULL;

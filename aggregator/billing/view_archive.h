@@ -23,8 +23,8 @@ SG_MUST_USE enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard,
 /* Removes those fields that still say this offset, of entries whose text is set. */
 SG_MUST_USE enum sg_error view_arch_done(struct redis_store *s, uint32_t shard, const struct view_arch *arch,
                                          size_t count, struct sg_fault *f);
-/* All fields of a partition's marks at one moment, field, value, ...; *at: the offset they stand at, 0: there are none.
- * *reply is the caller's. */
+/* A partition's marks and its gaps at one moment: two lists of texts, field, value, ... *at: the offset that the marks
+ * stand at, 0: there are none. *reply is the caller's. */
 SG_MUST_USE enum sg_error view_marks_read(struct redis_store *s, uint32_t shard, uint32_t partition,
                                           struct redisReply **reply, uint64_t *at, struct sg_fault *f);
 

@@ -17,7 +17,7 @@ enum { WORDS_PER_CALL = 4000, RECORDS_PER_POLL = 100, POLL_MS = 100, LAG_MS = 20
 
 /* A partition's marks as far as their parts were read. */
 struct parts {
-    struct wordlist pairs;
+    struct wordlist pairs, gaps;
     uint32_t next; /* part that must come next */
     char at[24];
 };
@@ -97,30 +97,51 @@ static enum sg_error take_mark(void *arg, const struct archive_head *head, const
         (void)snprintf(p->at, sizeof p->at, "%.*s", (int)mark->length, mark->text);
         return SG_OK;
     }
-    wordlist_add(&p->pairs, mark->field, mark->field_length);
-    wordlist_add(&p->pairs, mark->text, mark->length);
+    size_t prefix = strlen(ARCHIVE_GAP);
+    bool gap = mark->field_length > prefix && memcmp(mark->field, ARCHIVE_GAP, prefix) == 0;
+    if (!gap) prefix = 0;
+    wordlist_add(gap ? &p->gaps : &p->pairs, mark->field + prefix, mark->field_length - prefix);
+    wordlist_add(gap ? &p->gaps : &p->pairs, mark->text, mark->length);
     return SG_OK;
+}
+
+static void word_copy(struct restoring *r, const struct wordlist *from, size_t i)
+{
+    size_t length;
+    const char *word = wordlist_at(from, i, &length);
+    wordlist_add(&r->words, word, length);
 }
 
 static void marks_write(struct restoring *r, uint32_t partition)
 {
     struct parts *p = &r->parts[partition];
+    char gaps[24];
+    (void)snprintf(gaps, sizeof gaps, "gaps:%u", partition);
     wordlist_text(&r->words, "marks");
     wordlist_number(&r->words, partition);
     wordlist_text(&r->words, p->at);
     wordlist_number(&r->words, p->pairs.count / 2);
-    for (size_t i = 0; i < p->pairs.count; i++) {
-        size_t length;
-        const char *word = wordlist_at(&p->pairs, i, &length);
-        wordlist_add(&r->words, word, length);
+    for (size_t i = 0; i < p->pairs.count; i++) word_copy(r, &p->pairs, i);
+    for (size_t i = 0; i + 1 < p->gaps.count; i += 2) {
+        wordlist_text(&r->words, "gap");
+        wordlist_text(&r->words, gaps);
+        word_copy(r, &p->gaps, i);
+        word_copy(r, &p->gaps, i + 1);
     }
 }
 
 static void parts_reset(struct parts *p)
 {
     wordlist_reset(&p->pairs);
+    wordlist_reset(&p->gaps);
     p->next = 0;
     p->at[0] = '\0';
+}
+
+static void parts_destroy(struct parts *p)
+{
+    wordlist_destroy(&p->pairs);
+    wordlist_destroy(&p->gaps);
 }
 
 static enum sg_error take_record(void *arg, const struct txlog_record *record, struct sg_fault *f)
@@ -235,7 +256,7 @@ enum sg_error restore_shard(const struct restore_config *config, struct redis_st
         if (!e) e = call_ok(&r, script_ready, f);
     }
     *cells = r.cells;
-    for (uint32_t p = 0; p < config->partitions; p++) wordlist_destroy(&r.parts[p].pairs);
+    for (uint32_t p = 0; p < config->partitions; p++) parts_destroy(&r.parts[p]);
     free(r.parts);
     free(r.arg);
     wordlist_destroy(&r.words);
