@@ -177,10 +177,18 @@ static void apply_runs(const struct applying *a)
 
 /* ---- whole ---- */
 
+/* What is applied again tells what its runner waited for: it may have come back to life since the stored entry. */
+static void held_back(struct rollup_partition *p, struct wall_ms complete_through)
+{
+    if (complete_through.v && (p->replayed.v == 0 || complete_through.v < p->replayed.v))
+        p->replayed = complete_through;
+}
+
 static void apply_one(struct rollup *r, struct rollup_partition *p, struct digest *d)
 {
     struct applying a = {.r = r, .cells = &r->cells, .d = d, .vouched = p->vouched};
     assert(d->offset == p->position);
+    if (d->offset < p->marks.at && !d->unreadable) held_back(p, d->complete_through);
     if (marks_decide(&p->marks, d)) {
         for (int w = 0; w < WINDOW_KINDS; w++) apply_window(&a, (enum window_kind)w);
         apply_runs(&a);

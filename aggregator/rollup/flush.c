@@ -23,7 +23,8 @@ void rollup_flush_destroy(struct rollup_flush *f)
 
 /* ---- what the vector will say ---- */
 
-/* On replay the marks are ahead of the cells: then the entry holds back what it held back before, or everything. */
+/* On replay the marks are ahead of the cells: then the entry holds back what it held back before, or everything, and
+ * what every batch since then held back. */
 static void entry_make(const struct rollup_partition *p, const struct rollup_seen *seen, struct vector_entry *e)
 {
     e->offset = p->position;
@@ -38,6 +39,7 @@ static void entry_make(const struct rollup_partition *p, const struct rollup_see
         if (vector_entry_add(e, seen->entry.pair[i])) memory_exhausted("the rollup");
     if (seen->entry.pair_count == 0 && vector_entry_add(e, (struct vector_pair){{1}, e->heard}))
         memory_exhausted("the rollup");
+    if (vector_entry_add(e, (struct vector_pair){p->replayed, e->heard})) memory_exhausted("the rollup");
 }
 
 /* An entry appears once something is known: a message, or that the log is empty. */

@@ -54,6 +54,7 @@ struct rollup_partition {
     struct wall_ms heard;
     struct rollup_seen *seen; /* by shard */
     uint64_t *vouched;        /* by shard: seen.entry.offset */
+    struct wall_ms replayed;  /* least complete_through of what was applied again since the position went back; or 0 */
     struct marks marks;
 };
 
