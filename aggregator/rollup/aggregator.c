@@ -508,7 +508,7 @@ static void publish(struct aggregator *a, struct boot_ms now)
 /* ---- running ---- */
 
 /* How many partitions there are is fixed; it must be known before anything else. */
-static enum sg_error measure(struct aggregator *a, struct sg_fault *f)
+enum sg_error aggregator_begin(struct aggregator *a, struct sg_fault *f)
 {
     struct sg_fault why = {0};
     uint32_t partitions = 0;
@@ -529,7 +529,7 @@ static enum sg_error measure(struct aggregator *a, struct sg_fault *f)
     return SG_OK;
 }
 
-static enum sg_error turn(struct aggregator *a, struct sg_fault *f)
+enum sg_error aggregator_turn(struct aggregator *a, struct sg_fault *f)
 {
     struct boot_ms now = clock_boot();
     struct sg_fault why = {0};
@@ -548,17 +548,20 @@ static enum sg_error turn(struct aggregator *a, struct sg_fault *f)
     return e;
 }
 
+void aggregator_end(struct aggregator *a)
+{
+    struct sg_fault why;
+    if (rollup_ready(&a->rollup)) (void)!sync_flush(&a->sync, &why);
+}
+
 enum sg_error aggregator_run(struct aggregator *a, struct sg_fault *f)
 {
-    enum sg_error e = measure(a, f);
+    enum sg_error e = aggregator_begin(a, f);
     if (e) return loop_stopping(&a->loop) ? SG_OK : e;
     while (!e && !loop_stopping(&a->loop)) {
         e = loop_turn(&a->loop, 0, f);
-        if (!e) e = turn(a, f);
+        if (!e) e = aggregator_turn(a, f);
     }
-    if (!e && rollup_ready(&a->rollup)) {
-        struct sg_fault why;
-        (void)!sync_flush(&a->sync, &why); /* a courtesy to whoever follows: less to replay */
-    }
+    if (!e) aggregator_end(a);
     return e;
 }

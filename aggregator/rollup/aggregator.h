@@ -101,7 +101,13 @@ struct aggregator {
 /* Makes everything that needs nobody else. CONFIG, IO, NOMEM. */
 SG_MUST_USE enum sg_error aggregator_init(struct aggregator *a, const struct aggregator_config *config,
                                           struct sg_fault *f);
-/* Runs until SIGTERM or SIGINT: OK, or why it cannot go on. */
+/* Learns the log's measures: waits for a broker. IO, STATE: asked to stop. */
+SG_MUST_USE enum sg_error aggregator_begin(struct aggregator *a, struct sg_fault *f);
+/* One turn. Anything but OK: it cannot go on. */
+SG_MUST_USE enum sg_error aggregator_turn(struct aggregator *a, struct sg_fault *f);
+/* Writes what can be written: a courtesy to whoever follows, who has less to replay. */
+void aggregator_end(struct aggregator *a);
+/* All of that, until SIGTERM or SIGINT: OK, or why it cannot go on. */
 SG_MUST_USE enum sg_error aggregator_run(struct aggregator *a, struct sg_fault *f);
 /* Safe on a zeroed struct. */
 void aggregator_destroy(struct aggregator *a);
