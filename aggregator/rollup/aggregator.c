@@ -522,6 +522,7 @@ enum sg_error aggregator_begin(struct aggregator *a, struct sg_fault *f)
     }
     health_clear(&a->health, AGGREGATOR_KAFKA);
     rollup_init(&a->rollup, (uint32_t)a->config->shards, partitions);
+    a->rollup.nonce = cells_hash(a->config->instance) + clock_boot().v;
     sync_init(&a->sync, &a->rollup, a->store);
     a->waits = memory_checked(calloc(a->rollup.shards, sizeof *a->waits));
     a->ends = memory_checked(calloc(partitions, sizeof *a->ends));

@@ -1,5 +1,9 @@
 /* What a flush writes: dirty cells with their indexes, then gaps, capacities, marks, then the vector (rollup.h).
  *
+ * CHUNKS  Between two chunks of a flush the shard may go back to before the first and still have the vector that was
+ * last seen. So every chunk but the last leaves a token that names this flush and its own number, and every chunk but
+ * the first must find the one of the chunk before.
+ *
  * A command is its number of words, then the words. Beside Redis' own there are two of our script's: ALIVE and ENDED
  * keep the indexes of runs, TRIM takes index members whose key has expired (scripts.h). */
 #include <assert.h>
@@ -60,6 +64,7 @@ bool rollup_flush_begin(struct rollup *r, uint32_t shard, struct rollup_flush *f
     }
     f->shard = shard;
     f->next_cell = 0;
+    f->chunks = 0;
     f->last = false;
     for (uint32_t i = 0; i < r->partitions; i++) {
         const struct rollup_partition *p = &r->partition[i];
@@ -262,19 +267,57 @@ static void put_home(struct wordlist *w, const struct rollup_partition *p, uint3
     put_duplicates_dropped(w, p, key);
 }
 
-/* The marks that a flush's changes are changes of: k, then k times (key, `at`, "" when there are none). */
-static void put_marks_checks(const struct rollup *r, uint32_t shard, struct wordlist *w)
+/* ---- the token ---- */
+
+/* `flush`, and its field: the first partition. Whoever flushes it, too, must not flush. */
+static void put_token_place(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
 {
     char key[KEY_BYTES_MAX];
-    uint64_t count = 0;
+    uint32_t first = 0;
+    while (!r->partition[first].taken) first++;
+    key_plain(key, f->shard, "flush");
+    wordlist_text(w, key);
+    wordlist_number(w, first);
+}
+
+/* <nonce>:<flush>:<chunks written> */
+static void put_token(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
+{
+    char *room = wordlist_room(w, 3 * TEXT_U64_BYTES_MAX + 2);
+    char *end = text_put_str(text_put_u64(room, r->nonce), ":");
+    end = text_put_str(text_put_u64(end, r->flushes), ":");
+    wordlist_commit(w, (size_t)(text_put_u64(end, f->chunks) - room));
+}
+
+static void put_token_change(const struct rollup *r, struct rollup_flush *f)
+{
+    bool first = f->chunks++ == 0;
+    if (first && f->last) return;
+    command(&f->words, f->last ? 3 : 4, f->last ? "HDEL" : "HSET");
+    put_token_place(r, f, &f->words);
+    if (!f->last) put_token(r, f, &f->words);
+}
+
+/* What a chunk must find: k, then k times (key, field, text or ""): the token, and the marks that changes are changes
+ * of. */
+static void put_found_checks(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
+{
+    char key[KEY_BYTES_MAX];
+    uint32_t shard = f->shard;
+    uint64_t count = f->chunks > 0;
     for (uint32_t p = shard; p < r->partitions; p += r->shards) count += r->partition[p].taken;
     wordlist_number(w, count);
+    if (f->chunks > 0) {
+        put_token_place(r, f, w);
+        put_token(r, f, w);
+    }
     for (uint32_t p = shard; p < r->partitions; p += r->shards) {
         const struct marks *m = &r->partition[p].marks;
         if (!r->partition[p].taken) continue;
         assert(shard_home(p, r->shards) == shard);
         key_partition(key, shard, "marks", p);
         wordlist_text(w, key);
+        wordlist_text(w, "at");
         if (m->present)
             wordlist_number(w, m->stored);
         else
@@ -308,7 +351,7 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
     if (end > dirty->count) end = dirty->count;
     wordlist_reset(&f->words);
     rollup_checks(r, f->shard, &f->words);
-    put_marks_checks(r, f->shard, &f->words);
+    put_found_checks(r, f, &f->words);
     for (; f->next_cell < end; f->next_cell++) {
         const struct cell *cell = dirty->cell[f->next_cell];
         switch ((enum cell_kind)cell->kind) {
@@ -318,6 +361,7 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
         }
     }
     f->last = f->next_cell == dirty->count;
+    put_token_change(r, f);
     if (!f->last) return;
     for (uint32_t p = 0; p < r->partitions; p++)
         if (r->partition[p].taken && shard_home(p, r->shards) == f->shard)

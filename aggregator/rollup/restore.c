@@ -13,7 +13,15 @@
 #include "proto/keys.h"
 #include "sandglass/limits.h"
 
-enum { WORDS_PER_CALL = 4000, RECORDS_PER_POLL = 100, POLL_MS = 100, LAG_MS = 2000, OWNER_BYTES = 64, PAIRS_MAX = 256 };
+enum {
+    WORDS_PER_CALL = 4000,
+    RECORDS_PER_POLL = 100,
+    POLL_MS = 100,
+    LAG_MS = 2000,
+    OWNER_BYTES = 64,
+    PAIRS_MAX = 256,
+    HEAD_WORDS = 3
+};
 
 /* A partition's marks as far as their parts were read. */
 struct parts {
@@ -31,6 +39,7 @@ struct restoring {
     struct store_bytes *arg;
     size_t arg_capacity;
     struct parts *parts; /* by partition */
+    uint64_t calls;      /* of script_restore that went well */
     uint64_t cells;
 };
 
@@ -60,11 +69,14 @@ static void words_begin(struct restoring *r)
     wordlist_reset(&r->words);
     wordlist_text(&r->words, r->prefix);
     wordlist_text(&r->words, r->owner);
+    wordlist_number(&r->words, r->calls);
 }
 
 static enum sg_error write_out(struct restoring *r, struct sg_fault *f)
 {
-    enum sg_error e = r->words.count > 2 ? call_ok(r, script_restore, f) : SG_OK;
+    if (r->words.count == HEAD_WORDS) return SG_OK;
+    enum sg_error e = call_ok(r, script_restore, f);
+    r->calls++;
     words_begin(r);
     return e;
 }
@@ -245,7 +257,8 @@ enum sg_error restore_shard(const struct restore_config *config, struct redis_st
     bool ours = false;
     key_plain(r.meta, shard, "meta");
     key_plain(r.prefix, shard, "");
-    (void)snprintf(r.owner, sizeof r.owner, "%ld-%llu", (long)getpid(), (unsigned long long)clock_boot().v);
+    (void)snprintf(r.owner, sizeof r.owner, "%.24s-%ld-%llu", config->client_id, (long)getpid(),
+                   (unsigned long long)clock_boot().v);
     r.parts = memory_checked(calloc(config->partitions, sizeof *r.parts));
     enum sg_error e = claim(&r, wait, &ours, f);
     if (!e && ours) {
@@ -253,6 +266,7 @@ enum sg_error restore_shard(const struct restore_config *config, struct redis_st
         e = read_ledger(&r, f);
         wordlist_reset(&r.words);
         wordlist_text(&r.words, r.owner);
+        wordlist_number(&r.words, r.calls);
         if (!e) e = call_ok(&r, script_ready, f);
     }
     *cells = r.cells;

@@ -69,8 +69,9 @@ struct rollup {
     uint32_t *queue_partition;
     size_t queue_first, queue_count, queue_rows; /* waiting: [first, count) */
     size_t chunk_cells;                          /* ROLLUP_CHUNK_CELLS; tests want less */
-    uint32_t flushes;                            /* rises; what cells.touched counts in */
-    uint64_t batches, rows;                      /* counters: applied */
+    uint64_t nonce;         /* no other process's, nor that of an earlier life: the caller's to set */
+    uint32_t flushes;       /* rises; what cells.touched counts in */
+    uint64_t batches, rows; /* counters: applied */
 };
 
 /* Nothing is taken. shards <= SHARDS_MAX, partitions <= PARTITIONS_MAX. */
@@ -146,8 +147,9 @@ void rollup_heard(struct rollup *r, uint32_t partition, struct wall_ms now);
 struct rollup_flush {
     uint32_t shard;
     bool active, last;     /* last: `words` is the final chunk */
-    struct wordlist words; /* rollup_checks, k, k x (marks' key, at), then (count, command ...) ... (scripts.h) */
+    struct wordlist words; /* rollup_checks, k, k x (key, field, text), then (count, command ...) ... (scripts.h) */
     size_t next_cell;
+    uint64_t chunks;            /* written */
     struct vector_entry *entry; /* by partition: what the vector will say */
     bool *moves;                /* by partition: entry is written */
     uint32_t partitions;

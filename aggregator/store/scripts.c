@@ -13,10 +13,10 @@
  * to 2 n of its oldest members, as far as their keys have expired: so it is never much longer than what lives. */
 const char script_flush[] = CHECK
     "local k = tonumber(ARGV[i])\n"
-    "for m = i + 1, i + 2 * k, 2 do\n"
-    "  if (redis.call('HGET', ARGV[m], 'at') or '') ~= ARGV[m + 1] then return 'mismatch' end\n"
+    "for m = i + 1, i + 3 * k, 3 do\n"
+    "  if (redis.call('HGET', ARGV[m], ARGV[m + 1]) or '') ~= ARGV[m + 2] then return 'mismatch' end\n"
     "end\n"
-    "i = i + 2 * k + 1\n"
+    "i = i + 3 * k + 1\n"
     "local own, added, key_of = {}, {}, {}\n"
     "local function grown(index, key)\n"
     "  added[index] = (added[index] or 0) + 1\n"
@@ -77,19 +77,21 @@ const char script_claim[] =
     "local meta = redis.call('HMGET', KEYS[1], 'format', 'shards', 'partitions', 'state', 'progress')\n"
     "if meta[4] and (meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3]) then return {'mismatch', ''} end\n"
     "if meta[4] == 'ready' then return {'ready', ''} end\n"
-    "if meta[4] and meta[5] ~= ARGV[5] then return {'busy', meta[5] or ''} end\n"
+    "if meta[4] and (meta[5] or '') ~= ARGV[5] then return {'busy', meta[5] or ''} end\n"
     "redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'partitions', ARGV[3], 'state', 'restoring',\n"
     "           'owner', ARGV[4], 'progress', 0)\n"
     "return {'restoring', ''}\n";
 
-/* Offsets have at most 20 digits and no leading zeros: longer is greater, else compare as text; a Lua number is a
+/* The progress rises last: where it stands, everything before it was written. A cell is written last, too: one that is
+ * there is not looked at again.
+ * Offsets have at most 20 digits and no leading zeros: longer is greater, else compare as text; a Lua number is a
  * double. */
 const char script_restore[] =
-    "if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 'taken' end\n"
-    "redis.call('HINCRBY', KEYS[1], 'progress', 1)\n"
+    "local mine = redis.call('HMGET', KEYS[1], 'owner', 'progress')\n"
+    "if mine[1] ~= ARGV[2] or mine[2] ~= ARGV[3] then return 'taken' end\n"
     "local function newer(a, b) return #a > #b or (#a == #b and a > b) end\n"
     "local function offset(cell) return string.match(cell, '^@(%d+)') or '' end\n"
-    "local prefix, i = ARGV[1], 3\n"
+    "local prefix, i = ARGV[1], 4\n"
     "while ARGV[i] do\n"
     "  local kind = ARGV[i]\n"
     "  if kind == 'cell' then\n"
@@ -98,9 +100,9 @@ const char script_restore[] =
     "    if not stored or newer(offset(value), offset(stored)) then\n"
     "      local w, start, team, rest = string.match(name, '^u:([hd]):(%d+):([^:]+):(.*)$')\n"
     "      redis.call('ZADD', prefix .. 'ux:' .. w .. ':' .. team, start, start .. ':' .. rest)\n"
-    "      redis.call('HSET', prefix .. name, field, value)\n"
     "      if w == 'h' then redis.call('HSET', prefix .. 'due', team .. ':' .. start .. ':' .. field, offset(value)) "
     "end\n"
+    "      redis.call('HSET', prefix .. name, field, value)\n"
     "    end\n"
     "    i = i + 4\n"
     "  elseif kind == 'gap' then\n"
@@ -119,9 +121,12 @@ const char script_restore[] =
     "    i = i + 4 + 2 * n\n"
     "  end\n"
     "end\n"
+    "redis.call('HINCRBY', KEYS[1], 'progress', 1)\n"
     "return 'ok'\n";
 
-const char script_ready[] = "if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'taken' end\n"
-                            "redis.call('HDEL', KEYS[1], 'owner', 'progress')\n"
+/* In this order: a shard that has nothing but lost its owner would be waited for. */
+const char script_ready[] = "local mine = redis.call('HMGET', KEYS[1], 'owner', 'progress')\n"
+                            "if mine[1] ~= ARGV[1] or mine[2] ~= ARGV[2] then return 'taken' end\n"
                             "redis.call('HSET', KEYS[1], 'state', 'ready')\n"
+                            "redis.call('HDEL', KEYS[1], 'owner', 'progress')\n"
                             "return 'ok'\n";

@@ -4,8 +4,8 @@
 #define STORE_SCRIPTS_H
 
 /* Why: cells may only be written while the vector is what the writer last saw; checked and written in one step.
- * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), k, k x (key of marks, their `at` as last seen or
- * ""), then commands: count, count words. Beside Redis' own commands: ENDED ra re sandbox ms prefix run, ALIVE ra re
+ * KEYS v, meta. ARGV n, n x (partition, entry as last seen or ""), k, k x (key, field, what it must say or ""), then
+ * commands: count, count words. Beside Redis' own commands: ENDED ra re sandbox ms prefix run, ALIVE ra re
  * sandbox ms prefix run, TRIM index prefix team. Gives ok, mismatch (nothing is written), notready (likewise). */
 extern const char script_flush[];
 
@@ -25,13 +25,14 @@ extern const char script_know[];
  * Gives a pair: ready / mismatch / busy and the progress / restoring: owner is to restore it, from the beginning. */
 extern const char script_claim[];
 
-/* Why: what is newer stays, so that a restore can be begun again at any time.
- * KEYS meta. ARGV prefix of the shard's keys, owner, then any of: cell u:<...> p "@off ..." / gap gaps:<p> field value
- * / marks p at n followed by n x (field, value). Gives ok or taken (nothing is written: somebody else restores, or the
- * shard was emptied). */
+/* Why: what is newer stays, so that a restore can be begun again at any time; and what earlier calls have written must
+ * still be there.
+ * KEYS meta. ARGV prefix of the shard's keys, owner, calls made before, then any of: cell u:<...> p "@off ..." / gap
+ * gaps:<p> field value / marks p at n followed by n x (field, value). Gives ok or taken (nothing is written: somebody
+ * else restores, or the shard was emptied or went back). */
 extern const char script_restore[];
 
-/* The restore is complete. KEYS meta. ARGV owner. Gives ok or taken. */
+/* The restore is complete. KEYS meta. ARGV owner, calls made. Gives ok or taken. */
 extern const char script_ready[];
 
 #endif

@@ -151,10 +151,11 @@ static void run_command(struct state *s, const struct wordlist *l, size_t at, si
 
 static bool marks_are(struct world *w, uint32_t s, const struct wordlist *l, size_t at)
 {
-    char *key = world_word(l, at), *expected = world_word(l, at + 1);
-    const struct value *v = state_get(&w->shard[s], key, "at");
+    char *key = world_word(l, at), *field = world_word(l, at + 1), *expected = world_word(l, at + 2);
+    const struct value *v = state_get(&w->shard[s], key, field);
     bool same = strcmp(v ? v->text : "", expected) == 0;
     free(key);
+    free(field);
     free(expected);
     return same || w->bug == MARKS_UNCHECKED || w->bug == NO_CAS;
 }
@@ -165,8 +166,8 @@ enum answer world_run_script(struct world *w, uint32_t s, const struct wordlist 
     if (at == 0) return ANSWER_MISMATCH;
     uint64_t marks = word_number(l, at);
     for (uint64_t i = 0; i < marks; i++)
-        if (!marks_are(w, s, l, at + 1 + 2 * i)) return ANSWER_MISMATCH;
-    at += 1 + 2 * marks;
+        if (!marks_are(w, s, l, at + 1 + 3 * i)) return ANSWER_MISMATCH;
+    at += 1 + 3 * marks;
     for (; at < l->count; at += 1 + word_number(l, at)) begin[count++] = at;
     size_t cut = world_chance(w, 40) ? world_below(w, count + 1) : count;
     for (size_t i = 0; i < cut; i++) {

@@ -314,13 +314,30 @@ Test(rollup, a_flush_names_what_must_be_stored_before_it)
     land();
     (void)flushed();
     cr_assert(word_is(0, "1") && word_is(1, "0") && word_is(2, ""));
-    cr_assert(word_is(3, "1") && word_is(4, "sg:{s0}:marks:0") && word_is(5, ""));
+    cr_assert(word_is(3, "1") && word_is(4, "sg:{s0}:marks:0") && word_is(5, "at") && word_is(6, ""));
     acknowledge();
     slice(sandbox("s1"), 10, 10, 7);
     land();
     (void)flushed();
     cr_assert(word_is(2, "1 1763884800000 1763884800001@1763884800000"));
-    cr_assert(word_is(5, "1"));
+    cr_assert(word_is(6, "1"));
+}
+
+Test(rollup, a_chunk_of_a_flush_must_find_what_the_one_before_has_left)
+{
+    slice(sandbox("s1"), 0, 10, 7);
+    land();
+    r.chunk_cells = 3;
+    r.nonce = 77;
+    r.flushes = 5;
+    const char *words = flushed();
+    SAYS(words, "4|HSET|sg:{s0}:flush|0|77:5:1|");
+    SAYS_NOT(words, "sg:{s0}:v|");
+    cr_assert(rollup_flush_ok(&r, &flush));
+    rollup_flush_chunk(&r, &flush);
+    cr_assert(flush.last);
+    cr_assert(word_is(3, "2") && word_is(4, "sg:{s0}:flush") && word_is(5, "0") && word_is(6, "77:5:1"));
+    cr_assert_not(rollup_flush_ok(&r, &flush));
 }
 
 Test(rollup, after_a_flush_nothing_is_dirty_and_nothing_is_written)
