@@ -21,6 +21,29 @@
     X(EXPORTER_ADDED, "an exporter is added")                                                                          \
     X(EXPORTER_STOPPED, "an exporter is stopped for hours")                                                            \
     X(EXPORTER_KILLED, "an exporter is killed")                                                                        \
-    X(WALL_CLOCK_STEPS, "an exporter's wall clock steps")
+    X(WALL_CLOCK_STEPS, "an exporter's wall clock steps")                                                              \
+    X(BROKER_AWAY, "no broker answers")                                                                                \
+    X(BROKER_ANSWER_LOST, "the answer to a producer is lost")                                                          \
+    X(BATCH_MISSING, "a batch never comes")                                                                            \
+    X(BATCH_UNREADABLE, "a message is no batch")                                                                       \
+    X(SOURCE_GAP, "a runner tells of events that never came")                                                          \
+    X(COLLECTOR_RESTARTS, "a collector restarts, with a request on its way")                                           \
+    X(SPOOL_LOST, "a spool is lost")                                                                                   \
+    X(RUNNER_VANISHES, "a runner is not heard of")                                                                     \
+    X(LEADER_MOVES, "a leader moves; what was not committed is gone")                                                  \
+    X(SCRIPT_CUT, "a script is cut in the middle")                                                                     \
+    X(SCRIPT_LATE, "a script runs after its caller gave up")                                                           \
+    X(REDIS_ANSWER_LOST, "Redis' answer is lost")                                                                      \
+    X(REDIS_FULL, "Redis is out of memory")                                                                            \
+    X(REDIS_AWAY, "a shard does not answer for a while")                                                               \
+    X(REDIS_ROLLED_BACK, "a shard is rolled back")                                                                     \
+    X(REDIS_EMPTIED, "a shard is emptied")                                                                             \
+    X(REDIS_FAILS_OVER, "a shard fails over; some still talk to the old primary")                                      \
+    X(AGGREGATOR_KILLED, "an aggregator is killed")                                                                    \
+    X(AGGREGATOR_FROZEN, "an aggregator is frozen in a call, and loses its partitions")                                \
+    X(AGGREGATOR_STOPPED, "an aggregator is stopped for minutes")                                                      \
+    X(AGGREGATOR_ADDED, "an aggregator is added")                                                                      \
+    X(AGGREGATOR_REMOVED, "an aggregator is removed")                                                                  \
+    X(REBALANCE, "the partitions are shared anew")
 
 #endif

@@ -7,10 +7,12 @@ usage: turns.py ROOT OUT TURNS...   writes OUT/<file with _ for /> for each file
 A list is called after the world whose schedules show its wrong turns. It holds blocks of `turn NAME FILE` (statements) or
 `expr NAME FILE` (an expression), `why TEXT`, lines `-old` and lines `+new`. The old text must occur exactly once; it becomes a choice between new and old by sim_turn. Where [[...]] stands in the old
 text only that part is replaced: the rest says which one is meant. Several turns may begin at the same text; several blocks of one
-name are one turn, taken at several places.
+name are one turn, taken at several places. A block `lua NAME FILE` is of the Lua in FILE's strings: the simulated Redis replaces the
+one text by the other before it compiles a script.
 """
 import functools
 import os
+import re
 import sys
 
 
@@ -20,7 +22,7 @@ def read_turns(paths):
         world = os.path.basename(path).removesuffix(".turns")
         for line in open(path, encoding="utf-8"):
             line = line.rstrip("\n")
-            if line.startswith(("turn ", "expr ")):
+            if line.startswith(("turn ", "expr ", "lua ")):
                 kind, name, file = line.split()
                 turns.append(dict(world=world, kind=kind, name=name, file=file, why="", old=[], new=[]))
             elif line.startswith("why "):
@@ -36,6 +38,18 @@ def choice(turn, old):
     new = "\n".join(turn["new"])
     shape = "(sim_turn == TURN_%s ? (%s) : (%s))" if turn["kind"] == "expr" else "if (sim_turn == TURN_%s) { %s } else { %s }"
     return shape % (turn["name"].upper(), new, old)
+
+
+def quoted(lines):
+    return '"%s"' % "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+
+
+def check_lua(root, turn):
+    source = open(os.path.join(root, turn["file"]), encoding="utf-8").read()
+    lua = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', source)).replace("\\n", "\n")
+    count = lua.count("\n".join(turn["old"]))
+    if count != 1:
+        sys.exit("turn %s: its old text occurs %d times in the Lua of %s" % (turn["name"], count, turn["file"]))
 
 
 def write_copy(root, out, file, turns):
@@ -67,19 +81,26 @@ def write_header(out, turns):
         header.write("    SIM_TURNS\n};\n__attribute__((unused)) static const struct {\n    const char *world, *name, *why;\n} sim_turns[] = {\n")
         header.write('    {"", "none", ""},\n')
         header.writelines('    {"%s", "%s", "%s"},\n' % (t["world"], t["name"], t["why"]) for t in turns)
+        header.write("};\n__attribute__((unused)) static const struct {\n    int turn;\n    const char *old, *taken;\n} sim_lua_turns[] = {\n")
+        header.write('    {TURN_NONE, "", ""},\n')
+        header.writelines("    {TURN_%s, %s, %s},\n" % (t["name"].upper(), quoted(t["old"]), quoted(t["new"]))
+                          for t in turns if t["kind"] == "lua")
         header.write("};\n#endif\n")
 
 
 def main(arguments):
     if arguments[0] == "--files":
-        print(";".join(sorted({t["file"] for t in read_turns(arguments[1:])})), end="")
+        print(";".join(sorted({t["file"] for t in read_turns(arguments[1:]) if t["kind"] != "lua"})), end="")
         return
     root, out, *lists = arguments
     turns = read_turns(lists)
     os.makedirs(out, exist_ok=True)
     write_header(out, turns)
-    for file in sorted({t["file"] for t in turns}):
-        write_copy(root, out, file, [t for t in turns if t["file"] == file])
+    for turn in turns:
+        if turn["kind"] == "lua":
+            check_lua(root, turn)
+    for file in sorted({t["file"] for t in turns if t["kind"] != "lua"}):
+        write_copy(root, out, file, [t for t in turns if t["file"] == file and t["kind"] != "lua"])
 
 
 main(sys.argv[1:])

@@ -7,6 +7,8 @@
 
 /* Totals -> book, plan, ledger -> Stripe (billing_world.h). */
 bool billing_schedule(struct sim *s);
+/* Runners -> log -> aggregators -> Redis, and the archive (rollup_world.h). */
+bool rollup_schedule(struct sim *s);
 
 /* False from schedule: something that must hold did not. */
 static const struct sim_world {
@@ -14,6 +16,7 @@ static const struct sim_world {
     bool (*schedule)(struct sim *s);
 } sim_worlds[] = {
     {"billing", billing_schedule},
+    {"rollup", rollup_schedule},
 };
 
 enum { SIM_WORLDS = sizeof sim_worlds / sizeof *sim_worlds };

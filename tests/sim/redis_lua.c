@@ -1,0 +1,391 @@
+#include "tests/sim/redis_lua.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/turns.h"
+
+/* The call under way. */
+static struct {
+    struct redis_state *state;
+    int32_t writes;
+    bool cut;
+} running;
+
+static const char command_text[] = "return redis.call(unpack(ARGV))";
+
+/* ---- commands: arguments are on the stack from 2 on, results are pushed ---- */
+
+static struct redis_text word(lua_State *l, int i)
+{
+    struct redis_text t;
+    t.p = luaL_checklstring(l, i, &t.length);
+    return t;
+}
+
+static int push_text(lua_State *l, const struct redis_field *f)
+{
+    if (f)
+        lua_pushlstring(l, f->text, f->text_length);
+    else
+        lua_pushboolean(l, false);
+    return 1;
+}
+
+static int push_count(lua_State *l, size_t count)
+{
+    lua_pushnumber(l, (lua_Number)count);
+    return 1;
+}
+
+static int push_ok(lua_State *l)
+{
+    lua_createtable(l, 0, 1);
+    lua_pushliteral(l, "OK");
+    lua_setfield(l, -2, "ok");
+    return 1;
+}
+
+static int hget(lua_State *l)
+{
+    return push_text(l, redis_state_get(running.state, word(l, 2), word(l, 3)));
+}
+
+static int hmget(lua_State *l)
+{
+    int count = lua_gettop(l);
+    lua_createtable(l, count - 2, 0);
+    for (int i = 3; i <= count; i++) {
+        (void)push_text(l, redis_state_get(running.state, word(l, 2), word(l, i)));
+        lua_rawseti(l, -2, i - 2);
+    }
+    return 1;
+}
+
+static void push_all(lua_State *l, const struct redis_key *k)
+{
+    int n = 0;
+    lua_createtable(l, k ? 2 * (int)k->live : 0, 0);
+    for (size_t i = 0; k && i < k->count; i++) {
+        if (!k->field[i].text) continue;
+        lua_pushlstring(l, k->field[i].name, k->field[i].name_length);
+        lua_rawseti(l, -2, ++n);
+        (void)push_text(l, &k->field[i]);
+        lua_rawseti(l, -2, ++n);
+    }
+}
+
+static int hgetall(lua_State *l)
+{
+    push_all(l, redis_state_find(running.state, word(l, 2)));
+    return 1;
+}
+
+/* All at once, as a small hash is given. */
+static int hscan(lua_State *l)
+{
+    lua_createtable(l, 2, 0);
+    lua_pushliteral(l, "0");
+    lua_rawseti(l, -2, 1);
+    push_all(l, redis_state_find(running.state, word(l, 2)));
+    lua_rawseti(l, -2, 2);
+    return 1;
+}
+
+static int hlen(lua_State *l)
+{
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    return push_count(l, k ? k->live : 0);
+}
+
+static int exists(lua_State *l)
+{
+    return hlen(l), push_count(l, lua_tonumber(l, -1) > 0);
+}
+
+static int hset(lua_State *l)
+{
+    int count = lua_gettop(l);
+    size_t fresh = 0;
+    if (count < 4 || count % 2) return luaL_error(l, "wrong number of arguments");
+    for (int i = 3; i < count; i += 2)
+        fresh += redis_state_set(running.state, word(l, 2), false, word(l, i), word(l, i + 1));
+    return push_count(l, fresh);
+}
+
+static int hsetnx(lua_State *l)
+{
+    bool there = redis_state_get(running.state, word(l, 2), word(l, 3));
+    if (!there) (void)redis_state_set(running.state, word(l, 2), false, word(l, 3), word(l, 4));
+    return push_count(l, !there);
+}
+
+static int hincrby(lua_State *l)
+{
+    char text[24];
+    const struct redis_field *f = redis_state_get(running.state, word(l, 2), word(l, 3));
+    int64_t v = (f ? strtoll(f->text, NULL, 10) : 0) + strtoll(word(l, 4).p, NULL, 10);
+    (void)snprintf(text, sizeof text, "%" PRId64, v);
+    (void)redis_state_set(running.state, word(l, 2), false, word(l, 3), redis_text(text));
+    lua_pushnumber(l, (lua_Number)v);
+    return 1;
+}
+
+/* HDEL and ZREM. */
+static int remove_fields(lua_State *l)
+{
+    size_t gone = 0;
+    for (int i = 3; i <= lua_gettop(l); i++) gone += redis_state_delete(running.state, word(l, 2), word(l, i));
+    return push_count(l, gone);
+}
+
+static int del(lua_State *l)
+{
+    return push_count(l, redis_state_delete_key(running.state, word(l, 2)));
+}
+
+static int rename_key(lua_State *l)
+{
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    if (!k || k->live == 0) return luaL_error(l, "no such key");
+    (void)redis_state_delete_key(running.state, word(l, 3));
+    for (size_t i = 0; i < k->count; i++)
+        if (k->field[i].text)
+            (void)redis_state_set(running.state, word(l, 3), k->zset,
+                                  (struct redis_text){k->field[i].name, k->field[i].name_length},
+                                  (struct redis_text){k->field[i].text, k->field[i].text_length});
+    if (k->expires_s) redis_state_set_expiry(running.state, word(l, 3), k->expires_s);
+    (void)redis_state_delete_key(running.state, word(l, 2));
+    return push_ok(l);
+}
+
+static int expireat(lua_State *l)
+{
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    redis_state_set_expiry(running.state, word(l, 2), strtoll(word(l, 3).p, NULL, 10));
+    return push_count(l, k && k->live);
+}
+
+static double score_of(const struct redis_field *f)
+{
+    return strtod(f->text, NULL);
+}
+
+/* key [GT|LT] score member */
+static int zadd(lua_State *l)
+{
+    int at = lua_gettop(l) - 1;
+    const struct redis_field *f = redis_state_get(running.state, word(l, 2), word(l, at + 1));
+    double score = strtod(word(l, at).p, NULL);
+    bool greater = at == 4 && strcmp(word(l, 3).p, "GT") == 0, less = at == 4 && strcmp(word(l, 3).p, "LT") == 0;
+    if (at < 3 || at > 4 || (at == 4 && !greater && !less)) return luaL_error(l, "not modelled");
+    if (f && ((greater && score <= score_of(f)) || (less && score >= score_of(f)))) return push_count(l, 0);
+    return push_count(l, redis_state_set(running.state, word(l, 2), true, word(l, at + 1), word(l, at)));
+}
+
+static bool before(const struct redis_field *a, const struct redis_field *b)
+{
+    double x = score_of(a), y = score_of(b);
+    return x < y || (x == y && strcmp(a->name, b->name) < 0);
+}
+
+/* key 0 0 */
+static int zrange(lua_State *l)
+{
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    const struct redis_field *first = NULL;
+    for (size_t i = 0; k && i < k->count; i++)
+        if (k->field[i].text && (!first || before(&k->field[i], first))) first = &k->field[i];
+    lua_createtable(l, 1, 0);
+    if (!first) return 1;
+    lua_pushlstring(l, first->name, first->name_length);
+    lua_rawseti(l, -2, 1);
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    lua_CFunction run;
+    bool writes;
+} commands[] = {{"HGET", hget, false},         {"HSET", hset, true},
+                {"ZADD", zadd, true},          {"EXPIREAT", expireat, true},
+                {"ZRANGE", zrange, false},     {"EXISTS", exists, false},
+                {"HMGET", hmget, false},       {"HGETALL", hgetall, false},
+                {"HLEN", hlen, false},         {"HDEL", remove_fields, true},
+                {"ZREM", remove_fields, true}, {"HSETNX", hsetnx, true},
+                {"HINCRBY", hincrby, true},    {"DEL", del, true},
+                {"RENAME", rename_key, true},  {"HSCAN", hscan, false}};
+
+static int call(lua_State *l)
+{
+    const char *name = luaL_checkstring(l, 1);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(commands[i].name, name) != 0) continue;
+        if (commands[i].writes) {
+            running.cut = running.writes == 0;
+            if (running.cut) return luaL_error(l, "cut");
+            running.writes--;
+            redis_state_begin(running.state);
+        }
+        return commands[i].run(l);
+    }
+    return luaL_error(l, "%s is not modelled", name);
+}
+
+/* ---- scripts ---- */
+
+static lua_State *interpreter(void)
+{
+    static lua_State *l;
+    static int turn;
+    if (l && turn == sim_turn) return l;
+    if (l) lua_close(l);
+    turn = sim_turn;
+    l = luaL_newstate();
+    if (!l) abort();
+    luaL_openlibs(l);
+    lua_createtable(l, 0, 1);
+    lua_pushcfunction(l, call);
+    lua_setfield(l, -2, "call");
+    lua_setglobal(l, "redis");
+    return l;
+}
+
+/* The text with the wrong turn that is taken, if it is one of its own; else NULL. */
+static char *turned(const char *text)
+{
+    for (size_t i = 1; i < sizeof sim_lua_turns / sizeof *sim_lua_turns; i++) {
+        const char *old = sim_lua_turns[i].old, *at = strstr(text, old);
+        if (sim_lua_turns[i].turn != sim_turn || !at) continue;
+        size_t bytes = strlen(text) + strlen(sim_lua_turns[i].taken) + 1;
+        char *copy = malloc(bytes);
+        if (!copy) abort();
+        (void)snprintf(copy, bytes, "%.*s%s%s", (int)(at - text), text, sim_lua_turns[i].taken, at + strlen(old));
+        return copy;
+    }
+    return NULL;
+}
+
+/* Pushes the compiled script. */
+static void push_script(lua_State *l, const char *text)
+{
+    char *copy;
+    lua_pushlightuserdata(l, (void *)(uintptr_t)text);
+    lua_rawget(l, LUA_REGISTRYINDEX);
+    if (lua_isfunction(l, -1)) return;
+    lua_pop(l, 1);
+    copy = turned(text);
+    if (luaL_loadstring(l, copy ? copy : text)) abort();
+    free(copy);
+    lua_pushlightuserdata(l, (void *)(uintptr_t)text);
+    lua_pushvalue(l, -2);
+    lua_rawset(l, LUA_REGISTRYINDEX);
+}
+
+static void push_list(lua_State *l, const struct store_bytes *words, size_t count, const char *name)
+{
+    lua_createtable(l, (int)count, 0);
+    for (size_t i = 0; i < count; i++) {
+        lua_pushlstring(l, words[i].p, words[i].length);
+        lua_rawseti(l, -2, (int)i + 1);
+    }
+    lua_setglobal(l, name);
+}
+
+static struct redisReply *reply_new(int type)
+{
+    struct redisReply *r = calloc(1, sizeof *r);
+    if (!r) abort();
+    r->type = type;
+    return r;
+}
+
+static struct redisReply *reply_text(int type, const char *text, size_t length)
+{
+    struct redisReply *r = reply_new(type);
+    r->str = malloc(length + 1);
+    if (!r->str) abort();
+    memcpy(r->str, text, length);
+    r->str[length] = '\0';
+    r->len = length;
+    return r;
+}
+
+static struct redisReply *reply_of(lua_State *l, int index);
+
+/* A list ends at its first nil. */
+static struct redisReply *reply_list(lua_State *l, int index)
+{
+    struct redisReply *r = reply_new(REDIS_REPLY_ARRAY);
+    size_t count = 0;
+    for (bool more = true; more; count += more) {
+        lua_rawgeti(l, index, (int)count + 1);
+        more = !lua_isnil(l, -1);
+        lua_pop(l, 1);
+    }
+    r->elements = count;
+    r->element = calloc(count + 1, sizeof(struct redisReply *));
+    if (!r->element) abort();
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(l, index, (int)i + 1);
+        r->element[i] = reply_of(l, lua_gettop(l));
+        lua_pop(l, 1);
+    }
+    return r;
+}
+
+static struct redisReply *reply_of(lua_State *l, int index)
+{
+    size_t length;
+    switch (lua_type(l, index)) {
+    case LUA_TSTRING: {
+        const char *text = lua_tolstring(l, index, &length);
+        return reply_text(REDIS_REPLY_STRING, text, length);
+    }
+    case LUA_TNUMBER: {
+        struct redisReply *r = reply_new(REDIS_REPLY_INTEGER);
+        r->integer = (long long)lua_tonumber(l, index);
+        return r;
+    }
+    case LUA_TTABLE: {
+        lua_getfield(l, index, "ok");
+        bool status = lua_isstring(l, -1);
+        struct redisReply *r =
+            status ? reply_text(REDIS_REPLY_STATUS, lua_tostring(l, -1), lua_objlen(l, -1)) : reply_list(l, index);
+        lua_pop(l, 1);
+        return r;
+    }
+    default: return reply_new(REDIS_REPLY_NIL);
+    }
+}
+
+enum redis_end redis_lua_run(struct redis_state *s, const struct store_request *q, int32_t writes,
+                             struct redisReply **out, const char **why)
+{
+    lua_State *l = interpreter();
+    size_t keys = q->script ? q->key_count : 0;
+    running.state = s;
+    running.writes = writes;
+    running.cut = false;
+    *out = NULL;
+    lua_settop(l, 0);
+    push_script(l, q->script ? q->script : command_text);
+    push_list(l, q->arg, keys, "KEYS");
+    push_list(l, q->arg + keys, q->count - keys, "ARGV");
+    int status = lua_pcall(l, 0, 1, 0);
+    if (running.cut) return REDIS_CUT;
+    if (status) {
+        static char text[200];
+        (void)snprintf(text, sizeof text, "%s", lua_tostring(l, -1));
+        *why = text;
+        return REDIS_FAILED;
+    }
+    *out = reply_of(l, 1);
+    return REDIS_DONE;
+}

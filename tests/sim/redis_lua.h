@@ -1,0 +1,22 @@
+/* A simulated Redis runs the scripts that ship: their texts, in the Lua that Redis has (5.1), over a state of ours.
+ * What is modelled are the commands that they call, and test_redis_lua.py holds those against a real server. One
+ * thread. */
+#ifndef SIM_REDIS_LUA_H
+#define SIM_REDIS_LUA_H
+
+#include <hiredis/hiredis.h>
+
+#include "aggregator/store/redis_store.h"
+#include "tests/sim/redis_state.h"
+
+enum { REDIS_WRITES_ALL = INT32_MAX };
+
+/* What became of a call. CUT: the commands that write came to an end before the script did. */
+enum redis_end { REDIS_DONE, REDIS_CUT, REDIS_FAILED };
+
+/* Runs a script (its text must outlive the program, as the address is its name) or, script NULL, a command. At most
+ * `writes` of its commands write. *out, when done, is the caller's: freeReplyObject. FAILED: why says how. */
+enum redis_end redis_lua_run(struct redis_state *s, const struct store_request *q, int32_t writes,
+                             struct redisReply **out, const char **why);
+
+#endif

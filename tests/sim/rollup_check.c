@@ -1,0 +1,373 @@
+/* What must be true of a shard of the roll-up's world (rollup_world.h). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/keys.h"
+#include "proto/run_cell.h"
+#include "proto/vector.h"
+#include "tests/sim/rollup_oracle.h"
+
+/* One look at one state. */
+struct look {
+    struct rollup_world *w;
+    uint32_t shard;
+    const struct redis_state *s;
+    struct oracle o;
+    uint64_t vouched[PARTS_MAX];
+};
+
+static struct redis_text key_text(const struct redis_key *k)
+{
+    return (struct redis_text){k->name, k->name_length};
+}
+
+/* Behind `sg:{sN}:`. */
+static const char *name_of(const struct redis_key *k)
+{
+    return strchr(k->name, '}') + 2;
+}
+
+static void wrong(struct look *l, const char *what, const struct redis_key *k, const char *field)
+{
+    sim_fail(l->w->sim, "%s: %s %s", what, k->name, field);
+}
+
+/* ---- what is stored ---- */
+
+static void take_sums(struct oracle_cell *c, uint64_t offset, const struct sums *sums)
+{
+    c->stored = true;
+    c->stored_offset = offset;
+    for (int i = 0; i < PLAIN_FIELDS; i++) c->got.plain[i] = sums->plain[i].v;
+    for (size_t i = 0; i < sums->extra_count; i++) oracle_add(&c->got, sums->extra[i].field, sums->extra[i].value);
+}
+
+static void take_cell(struct look *l, const struct redis_key *k, const struct redis_field *f,
+                      const struct oracle_name *name)
+{
+    struct sums sums = {0};
+    uint64_t offset;
+    if (cell_decode(f->text, f->text_length, &offset, &sums))
+        wrong(l, "a cell cannot be read", k, f->name);
+    else
+        take_sums(oracle_cell(&l->o, name), offset, &sums);
+    sums_destroy(&sums);
+}
+
+/* u:<w>:<start>:t<n>:<project>:<region> */
+static bool rollup_name(const struct redis_key *k, struct oracle_name *name)
+{
+    const char *text = name_of(k);
+    char *end;
+    name->kind = ORACLE_ROLLUP;
+    name->window = text[2] == 'm' ? WINDOW_MINUTE : text[2] == 'h' ? WINDOW_HOUR : WINDOW_DAY;
+    name->start = strtoll(text + 4, &end, 10) * SECOND_MS;
+    name->team = (uint32_t)(end[2] - '0');
+    name->project = end[4] == 'p';
+    name->us = strcmp(k->name + k->name_length - 2, "us") == 0;
+    return name->team < TEAMS;
+}
+
+static void take_rollups(struct look *l, const struct redis_key *k)
+{
+    struct oracle_name name = {0};
+    if (!rollup_name(k, &name)) return wrong(l, "a rollup of nobody", k, "");
+    if (name.window == WINDOW_MINUTE && name.start < l->w->era_start) return;
+    for (size_t i = 0; i < k->count; i++) {
+        if (!k->field[i].text) continue;
+        name.partition = (uint32_t)strtoul(k->field[i].name, NULL, 10);
+        take_cell(l, k, &k->field[i], &name);
+    }
+}
+
+static uint32_t sandbox_of(const struct redis_key *k)
+{
+    return (uint32_t)strtoul(name_of(k) + strlen("r:run"), NULL, 16);
+}
+
+static void take_run(struct look *l, const struct redis_key *k, const struct redis_field *f,
+                     const struct oracle_name *name)
+{
+    struct run run;
+    uint64_t offset;
+    if (run_cell_decode(f->text, f->text_length, &offset, &run)) return wrong(l, "a run cannot be read", k, f->name);
+    struct sums sums = {.plain = {[FIELD_RUNNING_MS] = run.running_ms,
+                                  [FIELD_CPU_US] = run.cpu_us,
+                                  [FIELD_NET_RX_BYTES] = run.net_rx_bytes,
+                                  [FIELD_NET_TX_BYTES] = run.net_tx_bytes,
+                                  [FIELD_IO_READ_BYTES] = run.io_read_bytes,
+                                  [FIELD_IO_WRITE_BYTES] = run.io_write_bytes,
+                                  [FIELD_EXECS] = run.execs}};
+    take_sums(oracle_cell(&l->o, name), offset, &sums);
+    if (run.created.v != l->w->sandbox[name->sandbox].created) wrong(l, "a run was not created then", k, f->name);
+}
+
+static void take_runs(struct look *l, const struct redis_key *k)
+{
+    struct oracle_name name = {.kind = ORACLE_RUN, .sandbox = sandbox_of(k)};
+    if (name.sandbox >= l->w->sandboxes) return wrong(l, "a run of nobody", k, "");
+    if (l->w->sandbox[name.sandbox].era != l->w->era) return;
+    for (size_t i = 0; i < k->count; i++) {
+        if (!k->field[i].text) continue;
+        const char *hour = strchr(k->field[i].name, ':');
+        name.partition = (uint32_t)strtoul(k->field[i].name, NULL, 10);
+        name.kind = hour ? ORACLE_RUN_HOUR : ORACLE_RUN;
+        name.start = hour ? strtoll(hour + 1, NULL, 10) * SECOND_MS : 0;
+        if (hour)
+            take_cell(l, k, &k->field[i], &name);
+        else
+            take_run(l, k, &k->field[i], &name);
+    }
+}
+
+/* ---- the watermark ---- */
+
+/* The last of the runner's newest epoch that counts below the offset; seq 0: there is none. */
+struct heard {
+    uint64_t epoch, seq;
+    int64_t time, ct;
+};
+
+static void listen(const struct rollup_world *w, uint32_t p, uint64_t offset, struct heard heard[static RUNNERS_MAX])
+{
+    memset(heard, 0, RUNNERS_MAX * sizeof *heard);
+    for (uint64_t o = 0; o < offset; o++) {
+        const struct rollup_place *place = &w->topic[p].place[o];
+        if (place->verdict != COUNTS) continue;
+        const struct rollup_batch *m = &w->batch[place->batch];
+        struct heard *h = &heard[m->runner];
+        if (m->epoch >= h->epoch) *h = (struct heard){m->epoch, m->seq, place->time, m->ct};
+    }
+}
+
+/* All usage before what the entry claims, of runners that live, stands below its offset. */
+static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e)
+{
+    struct rollup_world *w = l->w;
+    struct heard heard[RUNNERS_MAX];
+    struct watermark mark = vector_entry_watermark(e, GRACE_MS);
+    listen(w, p, e->offset, heard);
+    for (size_t i = 0; i < w->batches; i++) {
+        const struct rollup_batch *m = &w->batch[i];
+        const struct heard *h = &heard[m->runner];
+        if (h->seq == 0 || h->time < e->heard.v - GRACE_MS || m->epoch != h->epoch || m->seq <= h->seq) continue;
+        if (m->least < INT64_MAX && watermark_passed(mark, (struct wall_ms){m->least + 1}))
+            sim_fail(w->sim, "shard %u, partition %u: complete through %" PRId64 ", and there is more of %" PRId64,
+                     l->shard, p, mark.at.v, m->least);
+    }
+}
+
+static void check_vector(struct look *l, bool whole)
+{
+    char key[KEY_BYTES_MAX], field[8];
+    struct heard heard[RUNNERS_MAX];
+    key_plain(key, l->shard, "v");
+    for (uint32_t p = 0; p < l->w->parts; p++) {
+        struct vector_entry e = {0};
+        (void)snprintf(field, sizeof field, "%u", p);
+        const struct redis_field *f = redis_state_get(l->s, redis_text(key), redis_text(field));
+        if (f && vector_entry_decode(f->text, f->text_length, &e)) sim_fail(l->w->sim, "an entry cannot be read");
+        l->vouched[p] = e.offset;
+        if (e.offset > l->w->topic[p].committed) sim_fail(l->w->sim, "the vector is beyond the log");
+        if (f && !l->w->sim->failed) check_claim(l, p, &e);
+        if (whole && !l->w->sim->failed) {
+            struct watermark mark = vector_entry_watermark(&e, GRACE_MS);
+            int64_t least = INT64_MAX;
+            listen(l->w, p, l->w->topic[p].committed, heard);
+            for (uint32_t i = 0; i < RUNNERS_MAX; i++)
+                if (heard[i].seq && heard[i].time >= e.heard.v - GRACE_MS && heard[i].ct < least) least = heard[i].ct;
+            if (e.offset != l->w->topic[p].committed) sim_fail(l->w->sim, "shard %u stands behind in quiet", l->shard);
+            if (!watermark_passed(mark, (struct wall_ms){least == INT64_MAX ? 0 : least}))
+                sim_fail(l->w->sim, "shard %u, partition %u: the watermark is held back", l->shard, p);
+        }
+        vector_entry_destroy(&e);
+    }
+}
+
+/* ---- indexes ---- */
+
+static bool has(const struct look *l, const char *key, const char *member)
+{
+    return redis_state_get(l->s, redis_text(key), redis_text(member));
+}
+
+/* Whether a hash of the shard says this offset for the field. */
+static bool says(const struct look *l, const char *hash, const char *field, uint64_t offset)
+{
+    char key[KEY_BYTES_MAX];
+    key_plain(key, l->shard, hash);
+    const struct redis_field *f = redis_state_get(l->s, redis_text(key), redis_text(field));
+    return f && strtoull(f->text, NULL, 10) == offset;
+}
+
+/* Whether the ledger has the cell as of its offset. */
+static bool archived(const struct look *l, const struct oracle_cell *c, char letter, const char *project,
+                     const char *region)
+{
+    char line[KEY_BYTES_MAX];
+    const struct rollup_ledger *ledger = &l->w->ledger[l->shard];
+    int length =
+        snprintf(line, sizeof line, "u:%c:%" PRId64 ":t%u:%s:%s\t%u\t@%" PRIu64 " ", letter, c->name.start / SECOND_MS,
+                 c->name.team, project, region, c->name.partition, c->stored_offset);
+    for (size_t i = 0; i < ledger->count; i++)
+        if (memmem(ledger->record[i].bytes, ledger->record[i].length, line, (size_t)length - 1)) return true;
+    return false;
+}
+
+static void check_rollup_index(struct look *l, const struct oracle_cell *c)
+{
+    static const char letters[] = "mhd";
+    const struct oracle_name *n = &c->name;
+    char key[KEY_BYTES_MAX], member[KEY_BYTES_MAX], field[KEY_BYTES_MAX];
+    const char *project = n->project ? "p1" : "-", *region = n->us ? "us" : "eu";
+    (void)snprintf(key, sizeof key, "sg:{s%u}:ux:%c:t%u", l->shard, letters[n->window], n->team);
+    (void)snprintf(member, sizeof member, "%" PRId64 ":%s:%s", n->start / SECOND_MS, project, region);
+    if (!has(l, key, member)) sim_fail(l->w->sim, "not in its index: %s %s", key, member);
+    if (n->window == WINDOW_MINUTE) return;
+    (void)snprintf(field, sizeof field, "%c:%" PRId64 ":t%u:%s:%s:%u", letters[n->window], n->start / SECOND_MS,
+                   n->team, project, region, n->partition);
+    if (!says(l, "arch", field, c->stored_offset) && !archived(l, c, letters[n->window], project, region))
+        sim_fail(l->w->sim, "neither archived nor to be: %s", field);
+    (void)snprintf(field, sizeof field, "t%u:%" PRId64 ":%u", n->team, n->start / SECOND_MS, n->partition);
+    char due[KEY_BYTES_MAX];
+    key_plain(due, l->shard, "due");
+    if (n->window == WINDOW_HOUR && !has(l, due, field)) sim_fail(l->w->sim, "not due: %s", field);
+}
+
+static void check_run_index(struct look *l, const struct oracle_cell *c)
+{
+    char active[KEY_BYTES_MAX], ended[KEY_BYTES_MAX], key[KEY_BYTES_MAX], field[8], team[] = {'t', 0, 0};
+    const struct rollup_sandbox *b = &l->w->sandbox[c->name.sandbox];
+    struct run run;
+    uint64_t offset;
+    team[1] = (char)('0' + b->team);
+    key_id(active, l->shard, "ra", team);
+    key_id(ended, l->shard, "re", team);
+    key_id(key, l->shard, "r", b->id);
+    (void)snprintf(field, sizeof field, "%u", c->name.partition);
+    const struct redis_field *f = redis_state_get(l->s, redis_text(key), redis_text(field));
+    if (!f || run_cell_decode(f->text, f->text_length, &offset, &run)) return;
+    bool over = run.state == RUN_ENDED;
+    if (has(l, active, b->id) == over || has(l, ended, b->id) != over)
+        sim_fail(l->w->sim, "a run that has %s is not where it is looked for: %s", over ? "ended" : "not ended", b->id);
+}
+
+/* ---- marks and gaps ---- */
+
+static size_t live_of(const struct look *l, const char *key)
+{
+    const struct redis_key *k = redis_state_find(l->s, redis_text(key));
+    return k ? k->live : 0;
+}
+
+static void check_gap(struct look *l, uint32_t p, uint64_t offset, uint32_t index, const char *text)
+{
+    char key[KEY_BYTES_MAX], field[48];
+    key_partition(key, l->shard, "gaps", p);
+    (void)snprintf(field, sizeof field, "%" PRIu64 ":%u", offset, index);
+    const struct redis_field *f = redis_state_get(l->s, redis_text(key), redis_text(field));
+    if (!f || !strstr(f->text, text)) sim_fail(l->w->sim, "a gap is not reported: %s %s %s", key, field, text);
+}
+
+static void check_marks(struct look *l, uint32_t p)
+{
+    char key[KEY_BYTES_MAX], text[64];
+    const struct rollup_world *w = l->w;
+    size_t gaps = 0;
+    key_partition(key, l->shard, "marks", p);
+    const struct redis_field *at = redis_state_get(l->s, redis_text(key), redis_text("at"));
+    if (w->topic[p].committed && (!at || strtoull(at->text, NULL, 10) != w->topic[p].committed))
+        sim_fail(w->sim, "the marks of partition %u do not stand at the end", p);
+    for (uint64_t o = 0; o < w->topic[p].committed; o++) {
+        const struct rollup_place *place = &w->topic[p].place[o];
+        uint32_t index = 0;
+        (void)snprintf(text, sizeof text, "d:%" PRIu64, o);
+        bool known = has(l, key, text);
+        if (known != (place->verdict == DUPLICATE) && (known || o >= w->log.partition[p].start))
+            sim_fail(w->sim, "partition %u, offset %" PRIu64 ": is it a duplicate?", p, o);
+        if (place->verdict == UNREADABLE) check_gap(l, p, o, index++, "kind=quarantined");
+        if (place->verdict == COUNTS && place->gap_first) {
+            (void)snprintf(text, sizeof text, "first=%" PRIu64 " last=%" PRIu64, place->gap_first, place->gap_last);
+            check_gap(l, p, o, index++, text);
+        }
+        if (place->verdict == COUNTS && w->batch[place->batch].source_gap)
+            check_gap(l, p, o, index++, "first=5 last=7");
+        gaps += index;
+    }
+    key_partition(key, l->shard, "gaps", p);
+    if (live_of(l, key) != gaps) sim_fail(w->sim, "partition %u has gaps that do not exist", p);
+}
+
+/* ---- whole ---- */
+
+static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
+{
+    static const char *const kinds[] = {"rollup", "run", "hour of a run"};
+    const struct oracle_name *n = &c->name;
+    const char *kind = kinds[n->kind];
+    l->w->sim->checks++;
+    if (c->stored && !oracle_same(&c->want, &c->got))
+        sim_fail(l->w->sim, "shard %u: a %s at %" PRIu64 " is not the sum of its rows: team %u sandbox %u at %" PRId64,
+                 l->shard, kind, c->stored_offset, n->team, n->sandbox, n->start);
+    if (c->last > c->stored_offset)
+        sim_fail(l->w->sim,
+                 "shard %u: the vector claims %" PRIu64 ", a %s holds what is below %" PRIu64 ": team %u at %" PRId64,
+                 l->shard, c->last, kind, c->stored_offset, n->team, n->start);
+    if (!whole || l->w->sim->failed) return;
+    if (c->last != c->stored_offset)
+        sim_fail(l->w->sim, "shard %u: a %s stands at %" PRIu64 ", its rows end at %" PRIu64, l->shard, kind,
+                 c->stored_offset, c->last);
+    if (n->kind == ORACLE_ROLLUP) check_rollup_index(l, c);
+    if (n->kind == ORACLE_RUN) check_run_index(l, c);
+}
+
+void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole)
+{
+    struct look l = {.w = w, .shard = shard, .s = s};
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->key[i]->live == 0) continue;
+        if (strncmp(name_of(s->key[i]), "u:", 2) == 0) take_rollups(&l, s->key[i]);
+        if (strncmp(name_of(s->key[i]), "r:", 2) == 0) take_runs(&l, s->key[i]);
+    }
+    check_vector(&l, whole);
+    oracle_add_rows(&l.o, w, shard, l.vouched);
+    for (size_t i = 0; i < l.o.count && !w->sim->failed; i++) check_cell(&l, &l.o.cell[i], whole);
+    for (uint32_t p = 0; whole && p < w->parts && !w->sim->failed; p++)
+        if (shard_home(p, w->shards) == shard) check_marks(&l, p);
+    oracle_destroy(&l.o);
+}
+
+static bool rebuilt(const struct rollup_world *w, const struct redis_key *k)
+{
+    struct oracle_name name = {0};
+    const char *text = name_of(k);
+    if (strncmp(text, "marks:", 6) == 0 || strncmp(text, "gaps:", 5) == 0) return true;
+    if (strncmp(text, "u:", 2) == 0)
+        return rollup_name(k, &name) && (name.window != WINDOW_MINUTE || name.start >= w->era_start);
+    if (strncmp(text, "r:", 2) == 0) return w->sandbox[sandbox_of(k)].era == w->era;
+    return false;
+}
+
+static void check_held(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        const struct redis_key *k = a->key[i];
+        if (k->live == 0 || !rebuilt(w, k)) continue;
+        for (size_t j = 0; j < k->count && !w->sim->failed; j++) {
+            const struct redis_field *f = &k->field[j];
+            if (!f->text) continue;
+            const struct redis_field *g = redis_state_get(b, key_text(k), (struct redis_text){f->name, f->name_length});
+            if (!g || g->text_length != f->text_length || memcmp(f->text, g->text, f->text_length) != 0)
+                sim_fail(w->sim, "a rebuild differs: %s %s: %s, %s", k->name, f->name, f->text,
+                         g ? g->text : "nothing");
+        }
+    }
+}
+
+void rollup_check_same(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b)
+{
+    check_held(w, a, b);
+    check_held(w, b, a);
+}

@@ -1,0 +1,179 @@
+#include "tests/sim/rollup_oracle.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "proto/keys.h"
+
+void oracle_destroy(struct oracle *o)
+{
+    free(o->cell);
+    free(o->slot);
+    *o = (struct oracle){0};
+}
+
+static void slot_take(struct oracle *o, size_t i)
+{
+    size_t mask = 2 * o->capacity - 1;
+    size_t at = XXH3_64bits(&o->cell[i].name, sizeof o->cell[i].name) & mask;
+    while (o->slot[at]) at = (at + 1) & mask;
+    o->slot[at] = (uint32_t)i + 1;
+}
+
+struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name)
+{
+    size_t mask = 2 * o->capacity - 1;
+    size_t at = XXH3_64bits(name, sizeof *name) & mask;
+    for (; o->capacity && o->slot[at]; at = (at + 1) & mask) {
+        struct oracle_cell *c = &o->cell[o->slot[at] - 1];
+        if (memcmp(&c->name, name, sizeof *name) == 0) return c;
+    }
+    if (o->count == o->capacity) {
+        o->capacity = o->capacity ? 2 * o->capacity : 256;
+        o->cell = reallocarray(o->cell, o->capacity, sizeof *o->cell);
+        free(o->slot);
+        o->slot = calloc(2 * o->capacity, sizeof *o->slot);
+        if (!o->cell || !o->slot) abort();
+        for (size_t i = 0; i < o->count; i++) slot_take(o, i);
+    }
+    struct oracle_cell *c = &o->cell[o->count];
+    memset(c, 0, sizeof *c);
+    c->name = *name;
+    slot_take(o, o->count++);
+    return c;
+}
+
+void oracle_add(struct oracle_sums *s, uint32_t field, uint64_t value)
+{
+    for (size_t i = 0; i < s->extras; i++) {
+        if (s->extra[i].field != field) continue;
+        s->extra[i].value += value;
+        return;
+    }
+    if (s->extras == ORACLE_EXTRAS_MAX) abort();
+    s->extra[s->extras].field = field;
+    s->extra[s->extras++].value = value;
+}
+
+static uint64_t extra_of(const struct oracle_sums *s, uint32_t field)
+{
+    for (size_t i = 0; i < s->extras; i++)
+        if (s->extra[i].field == field) return s->extra[i].value;
+    return 0;
+}
+
+bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b)
+{
+    if (memcmp(a->plain, b->plain, sizeof a->plain) != 0 || a->extras != b->extras) return false;
+    for (size_t i = 0; i < a->extras; i++)
+        if (a->extra[i].value != extra_of(b, a->extra[i].field)) return false;
+    return true;
+}
+
+/* ---- rows ---- */
+
+/* What is added, and where it stands. */
+struct adding {
+    struct oracle *o;
+    const struct rollup_world *w;
+    uint32_t shard, partition;
+    uint64_t offset, vouched;
+};
+
+static void bring(const struct adding *a, const struct oracle_name *name, const struct oracle_sums *sums)
+{
+    struct oracle_cell *c = oracle_cell(a->o, name);
+    if (a->offset >= c->stored_offset) {
+        if (!c->first_beyond) c->first_beyond = a->offset + 1;
+    } else {
+        for (int i = 0; i < PLAIN_FIELDS; i++) c->want.plain[i] += sums->plain[i];
+        for (size_t i = 0; i < sums->extras; i++) oracle_add(&c->want, sums->extra[i].field, sums->extra[i].value);
+    }
+    if (a->offset < a->vouched) c->last = a->offset + 1;
+}
+
+static void sums_of(const struct rollup_world *w, const struct rollup_row *r, struct oracle_sums *s)
+{
+    const struct rollup_sandbox *b = &w->sandbox[r->sandbox];
+    memset(s->plain, 0, sizeof s->plain);
+    s->extras = 0;
+    switch ((enum row_kind)r->kind) {
+    case ROW_SLICE:
+        s->plain[FIELD_VCPU_MS] = (uint64_t)b->vcpus * r->length;
+        s->plain[FIELD_MEM_MIB_MS] = (uint64_t)b->mem_mib * r->length;
+        s->plain[FIELD_DISK_MIB_MS] = (uint64_t)b->disk_mib * r->length;
+        s->plain[FIELD_RUNNING_MS] = r->length;
+        s->plain[FIELD_CPU_US] = r->rise[0];
+        s->plain[FIELD_NET_RX_BYTES] = r->rise[1];
+        s->plain[FIELD_NET_TX_BYTES] = r->rise[2];
+        s->plain[FIELD_IO_READ_BYTES] = r->rise[3];
+        s->plain[FIELD_IO_WRITE_BYTES] = r->rise[4];
+        break;
+    case ROW_START:
+        if (r->value) oracle_add(s, FIELD_CREATES + r->value - 1, 1);
+        break;
+    case ROW_END: oracle_add(s, FIELD_DESTROYS + r->value, 1); break;
+    case ROW_EXEC:
+        s->plain[FIELD_EXECS] = 1;
+        oracle_add(s, FIELD_EXIT + r->value, 1);
+        break;
+    case ROW_CALL: oracle_add(s, FIELD_API + r->value / 1000 * STATUS_CLASSES + r->value % 1000 / 100 - 1, 1); break;
+    case ROW_STATE:
+    case ROW_KINDS: break;
+    }
+}
+
+static void add_run(const struct adding *a, const struct rollup_row *r, const struct oracle_sums *s)
+{
+    const struct rollup_sandbox *b = &a->w->sandbox[r->sandbox];
+    struct oracle_sums run = *s;
+    if (b->era != a->w->era) return;
+    run.plain[FIELD_VCPU_MS] = run.plain[FIELD_MEM_MIB_MS] = run.plain[FIELD_DISK_MIB_MS] = run.extras = 0;
+    struct oracle_name name = {.kind = ORACLE_RUN, .partition = a->partition, .sandbox = r->sandbox};
+    bring(a, &name, &run);
+    name.kind = ORACLE_RUN_HOUR;
+    name.start = r->at - r->at % HOUR_MS;
+    bool hour = r->kind == ROW_SLICE || r->kind == ROW_EXEC;
+    if (hour && name.start != b->created - b->created % HOUR_MS) bring(a, &name, &run);
+}
+
+static void add_row(const struct adding *a, const struct rollup_row *r, bool us)
+{
+    static const int64_t lengths[] = {MINUTE_MS, HOUR_MS, DAY_MS};
+    const struct rollup_world *w = a->w;
+    bool call = r->kind == ROW_CALL;
+    uint32_t team = call ? r->sandbox % TEAMS : w->sandbox[r->sandbox].team;
+    uint32_t project = call ? r->sandbox / TEAMS : w->sandbox[r->sandbox].project;
+    char text[] = {'t', (char)('0' + team), 0};
+    struct oracle_sums s;
+    if (shard_of_team(text, w->shards) != a->shard) return;
+    sums_of(w, r, &s);
+    bool counts = r->kind != ROW_STATE && !(r->kind == ROW_START && r->value == START_ADOPTED);
+    for (uint32_t i = 0; counts && i < WINDOW_KINDS; i++) {
+        struct oracle_name name = {.kind = ORACLE_ROLLUP,
+                                   .window = i,
+                                   .partition = a->partition,
+                                   .team = team,
+                                   .project = project,
+                                   .us = us,
+                                   .start = r->at - r->at % lengths[i]};
+        if (i == WINDOW_MINUTE && name.start < w->era_start) continue;
+        bring(a, &name, &s);
+    }
+    if (!call) add_run(a, r, &s);
+}
+
+void oracle_add_rows(struct oracle *o, const struct rollup_world *w, uint32_t shard,
+                     const uint64_t vouched[static PARTS_MAX])
+{
+    for (uint32_t p = 0; p < w->parts; p++) {
+        struct adding a = {o, w, shard, p, 0, vouched[p]};
+        for (; a.offset < w->topic[p].committed; a.offset++) {
+            const struct rollup_place *place = &w->topic[p].place[a.offset];
+            if (place->verdict != COUNTS) continue;
+            const struct rollup_batch *m = &w->batch[place->batch];
+            for (size_t i = 0; i < m->row_count; i++) add_row(&a, &w->row[m->row + i], m->runner % 2);
+        }
+    }
+}

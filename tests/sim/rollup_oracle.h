@@ -1,0 +1,55 @@
+/* What the cells of one shard should hold, by the world's own arithmetic over the rows that count. */
+#ifndef SIM_ROLLUP_ORACLE_H
+#define SIM_ROLLUP_ORACLE_H
+
+#include "tests/sim/rollup_world.h"
+
+enum { ORACLE_EXTRAS_MAX = 32 };
+
+/* Sums of a cell; of runs and their hours only running_ms, the rises and execs. */
+struct oracle_sums {
+    uint64_t plain[PLAIN_FIELDS];
+    struct {
+        uint64_t value;
+        uint32_t field;
+    } extra[ORACLE_EXTRAS_MAX];
+    size_t extras;
+};
+
+enum oracle_kind { ORACLE_ROLLUP, ORACLE_RUN, ORACLE_RUN_HOUR };
+
+/* Which cell: all of it is set, zeros too. */
+struct oracle_name {
+    uint32_t kind, window, partition, team, project, us, sandbox;
+    int64_t start;
+};
+
+struct oracle_cell {
+    struct oracle_name name;
+    bool stored;
+    uint64_t stored_offset; /* what the stored cell says; 0: there is none */
+    uint64_t first_beyond;  /* first offset at or beyond stored_offset that brings something to it, + 1; 0: none */
+    uint64_t last;          /* one past the last offset below the vector's that does */
+    struct oracle_sums want, got;
+};
+
+/* Zeroed is empty. */
+struct oracle {
+    struct oracle_cell *cell;
+    size_t count, capacity;
+    uint32_t *slot;
+};
+
+/* Frees. */
+void oracle_destroy(struct oracle *o);
+/* Made when there is none. Until the next one is made. */
+struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name);
+/* Every row of the shard's teams below what each cell says is added to what it should hold. Windows and runs of earlier
+ * eras are left out where they do not live so long. vouched: by partition. */
+void oracle_add_rows(struct oracle *o, const struct rollup_world *w, uint32_t shard,
+                     const uint64_t vouched[static PARTS_MAX]);
+bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b);
+/* Adds to an extra field. */
+void oracle_add(struct oracle_sums *s, uint32_t field, uint64_t value);
+
+#endif
