@@ -19,7 +19,7 @@ enum answer {
     ANSWER_AMBIGUOUS,      /* same identifier, same Idempotency-Key */
     ANSWER_AMBIGUOUS_NEXT, /* same identifier, next Idempotency-Key: Stripe keeps its 500 under the old one */
     ANSWER_THROTTLED,      /* not executed; same key */
-    ANSWER_REFUSED,        /* said in the ledger, and sent again slowly */
+    ANSWER_REFUSED,        /* said in the ledger, and sent again slowly, under the next key: Stripe keeps its refusal */
     ANSWER_DENIED,         /* our key is not accepted: everything waits */
     ANSWERS,
 };

@@ -139,7 +139,7 @@ bool plan_settle(const struct book *b, struct book_open *o, const struct plan_re
     uint32_t pace = refused && o->attempts < REFUSED_PACE ? REFUSED_PACE : o->attempts;
     o->in_flight = false;
     o->not_before.v = reply->boot.v + plan_backoff_ms(pace, reply->random, reply->retry_after_ms);
-    if (reply->answer == ANSWER_AMBIGUOUS_NEXT) o->generation++;
+    if (refused || reply->answer == ANSWER_AMBIGUOUS_NEXT) o->generation++;
     if (!refused || !note_once(b, o, reply->reason, reply->wall, out)) return false;
     out->status = reply->status;
     return true;

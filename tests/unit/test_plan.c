@@ -260,7 +260,7 @@ Test(plan, only_evidence_that_stripe_has_it_closes_a_revision)
         cr_assert_str_eq(r.request_id, "req_1");
         cr_assert(r.meter == FIELD_VCPU_MS && r.hour.v == HOUR);
     }
-    cr_assert_eq(o->generation, 1, "a kept error of the server's takes the next key, nothing else does");
+    cr_assert_eq(o->generation, 2, "what Stripe keeps (its error, its refusal) takes the next key, nothing else does");
     fold(&b, &r);
     cr_assert_eq(b.open_count, 1, "the last one was a note");
     book_destroy(&b);
