@@ -28,7 +28,7 @@ enum {
     EXPORTER_RESULTS_MAX = 1024,
     EXPORTER_OPEN_MAX = 20000, /* revisions of one shard: no intents beyond it, they would age in the queue */
     EXPORTER_PROPERTIES_MAX = 64,
-    EXPORTER_EVENT_MS = 60 * SECOND_MS, /* how long an event is shown as a fault */
+    EXPORTER_EVENT_MS = 20 * SECOND_MS, /* how long an event is shown as a fault */
 };
 
 /* As in the configuration file. */

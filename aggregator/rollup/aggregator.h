@@ -73,7 +73,7 @@ enum aggregator_counter { AGGREGATOR_COUNTERS(COUNTERS_ENUM) AGGREGATOR_COUNTER_
     X(GAPS, "gaps", 0, AGGREGATOR_EVENT_MS)                                                                            \
     X(QUARANTINE, "quarantine", 0, AGGREGATOR_EVENT_MS)                                                                \
     X(SATURATED, "saturated", 0, AGGREGATOR_EVENT_MS)
-enum { AGGREGATOR_EVENT_MS = 60 * 1000 };
+enum { AGGREGATOR_EVENT_MS = 20 * 1000 };
 #define AGGREGATOR_COMPONENT_ENUM(id, name, allowance, hold) AGGREGATOR_##id,
 enum aggregator_component { AGGREGATOR_COMPONENTS(AGGREGATOR_COMPONENT_ENUM) AGGREGATOR_COMPONENT_COUNT };
 
