@@ -205,7 +205,7 @@ class World:
             if process.alive():
                 continue
             code = process.child.returncode
-            if code not in (0, -signal.SIGKILL):
+            if code != -signal.SIGKILL:  # which is what kill() does
                 if code < 0 or not (name.partition("-")[0] in self.may_end or FENCED_BY_ITSELF in process.log_tail(1)):
                     raise HarnessError("%s ended by itself (%d)\n%s" % (name, code, process.log_tail()))
                 self.note("%s ended and was started again" % name)
