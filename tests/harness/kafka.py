@@ -35,6 +35,7 @@ transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={insync}
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 unclean.leader.election.enable=false
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
@@ -165,31 +166,39 @@ class Kafka:
 
     def _write_properties(self, index, name):
         settings, count = self.settings, self.settings["nodes"]
-        path = os.path.join(self._node_dir(name), "server.properties")
         voters = ",".join("%d@127.0.0.1:%d" % (i + 1, port) for i, port in enumerate(settings["controller_ports"]))
-        with open(path, "w", encoding="ascii") as file:
+        with open(self._properties(name), "w", encoding="ascii") as file:
             file.write(PROPERTIES.format(node=index + 1, voters=voters, port=settings["ports"][index], insync=2 if count > 2 else 1,
                                          client_port=settings["client_ports"][index], internal_port=settings["internal_ports"][index],
                                          controller_port=settings["controller_ports"][index], replicas=count,
                                          data=os.path.join(self._node_dir(name), "data")))
-        return path
 
     def _java(self, main, *arguments):
         config = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy/kafka/log4j2.properties")
         heap = "-Djava.io.tmpdir=" + self.folder
         return [java(), *JAVA_OPTIONS, heap, "-Dlog4j2.configurationFile=" + os.path.normpath(config), "-cp", self.jars + "/*", main, *arguments]
 
+    def _properties(self, name):
+        return os.path.join(self._node_dir(name), "server.properties")
+
+    def _format(self):
+        """The folders of all nodes, when the cluster is new; side by side, since a JVM each takes a second or two."""
+        formatting = []
+        for index, name in enumerate(self.nodes):
+            os.makedirs(self._node_dir(name), exist_ok=True)
+            self._write_properties(index, name)
+            if not os.path.exists(os.path.join(self._node_dir(name), "data", "meta.properties")):
+                argv = self._java("kafka.tools.StorageTool", "format", "-t", self.settings["cluster"], "-c", self._properties(name))
+                formatting.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        for child in formatting:
+            told = child.communicate()[1]
+            if child.returncode:
+                raise HarnessError("kafka format: " + told[-500:])
+
     def start_node(self, name):
-        """Start one node, formatting its folder when it is new; does not wait until it is ready."""
-        data = os.path.join(self._node_dir(name), "data")
-        os.makedirs(self._node_dir(name), exist_ok=True)
-        path = self._write_properties(list(self.nodes).index(name), name)
-        if not os.path.exists(os.path.join(data, "meta.properties")):
-            done = subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", self.settings["cluster"], "-c", path),
-                                  capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise HarnessError("kafka format: " + done.stderr[-500:])
-        self.nodes[name].spawn(self._java("kafka.Kafka", path))
+        """Start one node, formatting the folders when they are new; does not wait until it is ready."""
+        self._format()
+        self.nodes[name].spawn(self._java("kafka.Kafka", self._properties(name)))
 
     def start(self):
         """Start every node that does not run."""

@@ -4,9 +4,10 @@ on; after each round all books must agree to the unit.
 HAPPY PATH  A pipeline lives through some rounds, then one of another topology takes its place. Each round: the fleet starts, the fault is done,
             now and then one of our programs dies while that is recovered from, what is left of it all is mended, the fleet ends, all settles
             (settle.py), and accepted = rolled up = billed + pending (proof.py).
-DRAW        Every topology has its own pack of faults, shuffled by the seed and dealt to the last before it is shuffled anew. What comes up in a
-            round, and every choice of the fault, follows from (seed, round, the number of rounds) alone; when things happen does not, so a
-            repeated round is the same schedule, not the same interleaving.
+DRAW        Every topology has its own pack of faults, shuffled by the seed and dealt to the last before it is shuffled anew; the faults that
+            even a short campaign has to have lie on top, once over all topologies. What comes up in a round, and every choice of the fault,
+            follows from (seed, round, the number of rounds) alone; when things happen does not, so a repeated round is the same schedule, not
+            the same interleaving.
 FAILURES    The first round that is not exact, does not settle, or whose programs end by themselves stops the campaign: exit code 1, the folder
             stays, and the command is printed that does the same again.
 """
@@ -39,13 +40,27 @@ class Plan:
         self.seed, self.rounds = seed, rounds
         self.packs = {topology: pack for topology in TOPOLOGIES if (pack := [f for f in chosen if topology in f.topologies])}
         self.life = max(1, min(LIFE_ROUNDS_MAX, -(-rounds // len(self.packs))))
-        self.dealt, piles = [], {topology: [] for topology in self.packs}
+        self.dealt, piles = [], self._first()
         for number in range(rounds):
             topology = list(self.packs)[number // self.life % len(self.packs)]
             if not piles[topology]:
                 piles[topology] = list(self.packs[topology])
                 random.Random("%d/%s/%d" % (seed, topology, number)).shuffle(piles[topology])
             self.dealt.append((topology, piles[topology].pop()))
+
+    def _first(self):
+        """The first pile of each topology, dealt from its end: on top a share of the faults that come first, each with one topology only."""
+        random_ = random.Random("%d/first" % self.seed)
+        share = {topology: [] for topology in self.packs}
+        first = sorted({fault.name: fault for pack in self.packs.values() for fault in pack if fault.first}.values(), key=lambda fault: fault.name)
+        random_.shuffle(first)
+        for fault in sorted(first, key=lambda fault: len(fault.topologies)):  # whoever has least choice chooses first
+            share[min((t for t in share if t in fault.topologies), key=lambda t: len(share[t]))].append(fault)
+        for topology, pack in self.packs.items():
+            rest = [fault for fault in pack if fault not in share[topology]]
+            random_.shuffle(rest)
+            share[topology] = rest + share[topology]
+        return share
 
     def begins_life(self, number):
         """Whether a round has a new pipeline."""

@@ -10,22 +10,22 @@ import time
 
 from . import config
 from .process import HarnessError, wait_for
-from .torture_world import TOPOLOGIES
+from .torture_world import SESSION_S, TOPOLOGIES
 
 FAULTS = {}
-SESSION_S = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One of them. `fleet`: what is special about the traffic; `may_end`: programs of ours that may end by themselves; `drawn`: whether it comes
-    up by itself, or only when it is asked for."""
+    """One of them. `fleet`: what is special about the traffic; `may_end`: programs of ours that may end by themselves; `first`: one of those that
+    even a short campaign has to have; `drawn`: whether it comes up by itself, or only when it is asked for."""
     name: str
     kind: str
     run: object
     topologies: tuple
     fleet: dict
     may_end: tuple
+    first: bool
     drawn: bool
 
     @property
@@ -34,11 +34,11 @@ class Fault:
         return self.run.__doc__.partition("\n")[0]
 
 
-def fault(kind, topologies=tuple(TOPOLOGIES), name=None, may_end=(), drawn=True, **fleet):
+def fault(kind, topologies=tuple(TOPOLOGIES), name=None, may_end=(), first=False, drawn=True, **fleet):
     """Make a function a fault."""
     def register(run):
         called = name or run.__name__.replace("_", "-")
-        FAULTS[called] = Fault(called, kind, run, topologies, fleet, may_end, drawn)
+        FAULTS[called] = Fault(called, kind, run, topologies, fleet, may_end, first, drawn)
         return run
 
     return register
@@ -112,7 +112,7 @@ def programs_restarted(world):
     world.note("SIGTERM of all in turn")
 
 
-@fault("restart", reboot=True)
+@fault("restart", reboot=True, first=True)
 def machine_rebooted(world):
     """every runner boots anew in mid-run, with another boot_id and none of its sandboxes; its collector dies with it"""
     for name in world.names("collector"):
@@ -124,16 +124,16 @@ def machine_rebooted(world):
 # Kafka.
 
 
-@fault("kill")
+@fault("kill", first=True)
 def broker_away(world):
     """all of Kafka is killed, and stays away for seconds while spools fill"""
     names = world.names("kafka")
     world.kill(*names)
-    world.hold(3, 5)
+    world.hold(2, 4)
     world.spawn(*names)
 
 
-@fault("kill", topologies=("three-pair",))
+@fault("kill", topologies=("three-pair",), first=True)
 def leader_killed(world):
     """the broker that leads the partition of a runner is killed; another one takes over"""
     leaders = world.pipeline.kafka.leaders(world.pipeline.made["topics"]["events"])
@@ -146,7 +146,7 @@ def leader_killed(world):
 # Redis.
 
 
-@fault("empty")
+@fault("empty", first=True)
 def redis_emptied(world):
     """FLUSHALL in mid-run"""
     world.pipeline.redis.flush_all()
@@ -177,10 +177,10 @@ def _rolled_back_into_a_transaction(redis, name, _count):
 
 _run = _rolled_back(_rolled_back_by_bytes)
 _run.__doc__ = "Redis is killed and its append-only file loses all that was written in the last second"
-fault("empty", name="redis-rolled-back")(_run)
+fault("empty", name="redis-rolled-back", first=True)(_run)
 _run = _rolled_back(_rolled_back_into_a_transaction)
 _run.__doc__ = "Redis is killed and its append-only file ends in the middle of a script's transaction"
-fault("empty", name="redis-rolled-back-into-a-transaction")(_run)
+fault("empty", name="redis-rolled-back-into-a-transaction", first=True)(_run)
 
 
 def _promoted(world, lose):
@@ -207,7 +207,7 @@ def replica_promoted(world):
     _promoted(world, lose=False)
 
 
-@fault("promote", topologies=("three-pair",))
+@fault("promote", topologies=("three-pair",), first=True)
 def replica_promoted_with_lost_writes(world):
     """the same, and the replica had not got what was written in the last second"""
     _promoted(world, lose=True)
@@ -242,7 +242,7 @@ def aggregator_added_and_removed(world):
     world.note("aggregator-2 came and went")
 
 
-@fault("stop", seconds=12)
+@fault("stop", seconds=6, first=True)
 def aggregator_stopped_beyond_its_session(world):
     """SIGSTOP of an aggregator for longer than its session; the other one has its partitions when it goes on"""
     world.spawn("aggregator-2")
@@ -254,7 +254,7 @@ def aggregator_stopped_beyond_its_session(world):
     world.process("aggregator-2").kill()
 
 
-@fault("add", seconds=8)
+@fault("add", seconds=5, first=True)
 def exporters_fight_for_a_shard(world):
     """a second exporter takes the shards from the first, which was stopped in the middle of it all, goes on, and takes them back"""
     world.freeze("exporter")
@@ -266,7 +266,7 @@ def exporters_fight_for_a_shard(world):
     world.note("fenced %d times" % world.metric("exporter", "sandglass_exporter_fenced_total"))
 
 
-@fault("kill")
+@fault("kill", first=True)
 def exporter_killed_between_request_and_answer(world):
     """kill -9 of the exporter when its request has reached Stripe and the answer has not come"""
     before = world.pipeline.proxy.tell("stripe", mode="mute")["stripe"]["swallowed"]
@@ -310,7 +310,7 @@ def _fill(path):
                     raise
 
 
-@fault("fill", may_end=("collector",), events=60_000)
+@fault("fill", may_end=("collector",), events=60_000, first=True)
 def collectors_disk_full(world):
     """the file system of a spool is full while Kafka is away; acks stop, and go on when there is room; also over a restart on the full disk"""
     runner = world.random.choice(world.pipeline.made["runners"])["name"]
@@ -339,7 +339,7 @@ def _middle_record(path):
     return records[1 + (len(records) - 1) // 4] if len(records) >= 8 else None
 
 
-@fault("damage", seconds=5)
+@fault("damage", seconds=5, first=True)
 def spool_damaged_in_the_middle(world):
     """a byte in the middle of a spool is wrong: the collector must stop and say in which file and where; with the byte put right it goes on"""
     runner = world.random.choice(world.pipeline.made["runners"])["name"]
@@ -376,7 +376,7 @@ def _flip(path, at):
         file.write(bytes((byte ^ 0xFF,)))
 
 
-@fault("clock")
+@fault("clock", first=True)
 def clock_stepped_by_an_hour(world):
     """the wall clock of one of our programs, or of all, is an hour ahead or behind, and then right again"""
     names = [name for name in world.pipeline.programs if name in world.wanted]

@@ -2,7 +2,7 @@
 
 LAYOUT  Two runners, each with its spool on a small file system of its own (tmpfs in this process' private mount namespace); a second aggregator
         and a second exporter that only run when a fault says so; a proxy in front of every node of Kafka and Redis and of the double; a wall
-        clock for each of our programs that can be stepped. Waits are short: sessions of 6 s, flushes of 200 ms, segments of 64 KiB.
+        clock for each of our programs that can be stepped. Waits are short: sessions of 3 s, flushes of 200 ms, segments of 64 KiB.
 RULES   Whoever is ended by a fault is started again by it, or by mend(). A program of ours that ends by itself has failed the round, unless the
         fault expected it; a signal that nobody sent (an abort, a segmentation fault) always has.
 """
@@ -30,9 +30,10 @@ TOPOLOGIES = {
     "three-pair": {"kafka_nodes": 3, "redis": "pair"},
     "one-cluster": {"kafka_nodes": 1, "redis": "cluster"},
 }
+SESSION_S = 3
 EXTRA = {
     "collector": [["spool_segment_bytes", "64k"], ["seal_interval", "100ms"], ["heartbeat_interval", "1s"]],
-    "aggregator": [["kafka_property", "session.timeout.ms 6000"], ["flush_interval", "200ms"]],
+    "aggregator": [["kafka_property", "session.timeout.ms %d" % (SESSION_S * 1000)], ["flush_interval", "200ms"]],
     "exporter": [["archive_interval", "5s"]],
 }
 TWINS = ("aggregator-2", "exporter-2")
@@ -104,7 +105,7 @@ class World:
         fleet = Fleet(self.pipeline, "fleet")
         fleet.expect_file = self.pipeline.path("round-%d.expect.json" % number)
         span_ms = ROUND_HOURS * HOUR_MS - 900_000
-        fleet.start(**{"seed": seed, "events": 16_000, "sandboxes": 120, "seconds": 4, "start": self.at_ms + 300_000, "span_ms": span_ms,
+        fleet.start(**{"seed": seed, "events": 12_000, "sandboxes": 120, "seconds": 3, "start": self.at_ms + 300_000, "span_ms": span_ms,
                        "drain_ms": 120_000, "teams": 4, "bad_percent": 1, "all_end": True, **options})
         self.at_ms += ROUND_HOURS * HOUR_MS
         self.fleets.append(fleet)
