@@ -15,6 +15,7 @@ import collections
 import os
 import random
 import shutil
+import signal
 import time
 import traceback
 
@@ -124,7 +125,7 @@ def _round(world, plan, number):
     fault.run(world)
     if world.random.random() < AGAIN_SHARE:
         world.hold(0, 0.5)
-        world.kill(world.random.choice([name for name in world.pipeline.programs if name in world.wanted and world.process(name).alive()]))
+        world.kill(world.random.choice([name for name in world.pipeline.programs if name in world.wanted]))
     world.heal()
     over_at = time.monotonic()
     world.wait_green()
@@ -167,8 +168,8 @@ class Campaign:
             raise HarnessError("not exact\n" + proof.table(result))
 
     def run(self):
-        """All of it: whether every round was exact."""
-        number = self.options.from_round
+        """All of it, or until time is up: whether every round was exact."""
+        number, failed = self.options.from_round, False
         deadline = time.monotonic() + self.options.minutes * 60 if self.options.minutes else None
         try:
             while number < self.options.rounds and (deadline is None or time.monotonic() < deadline):
@@ -177,20 +178,17 @@ class Campaign:
                 self._one(number)
                 number += 1
         except Exception as error:  # whatever it was, the campaign stops here and says where
+            failed = True
             told = str(error) if isinstance(error, HarnessError) else traceback.format_exc()
             print("round %3d  %s FAILED: %s" % (number, self.plan.dealt[number][1].name, told), flush=True)
-            return False
+            print("logs and data: %s\nagain: %s" % (self.folder, _again(self.options, self.plan, number)), flush=True)
         finally:
-            failed = number < self.options.rounds and (deadline is None or time.monotonic() < deadline)
             if self.world is not None:
                 self.world.end(keep=failed)
-            print(self.tally.table(), flush=True)
             if not failed:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            else:
-                print("logs and data: %s\nagain: %s" % (self.world.pipeline.folder if self.world else "-", _again(self.options, self.plan, number)),
-                      flush=True)
-        return True
+            print(self.tally.table(), flush=True)
+        return not failed
 
 
 def torture(options):
@@ -199,5 +197,6 @@ def torture(options):
         for fault in FAULTS.values():
             print("%-44s %-8s %s%s" % (fault.name, fault.kind, fault.text, "" if fault.drawn else " (only when asked for)"))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: with the table of what was done so far
     private_mounts()
     return 0 if Campaign(options).run() else 1
