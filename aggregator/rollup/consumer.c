@@ -129,10 +129,22 @@ static rd_kafka_topic_partition_list_t *list_of(const struct consumer *c, const 
     return list;
 }
 
+/* librdkafka (2.0 to at least 2.15, its issue 5573) stops the partitions of the assignment before by messages to
+ * itself. When the next assignment overtakes the answer to one, it stops that partition a second time, and aborts on
+ * the second answer. Its thread takes messages in order: a question that is answered after our assignment was taken has
+ * let those stops through, and their answers stand before whatever we ask next. */
+static rd_kafka_resp_err_t assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_topic_partition_list_t *same;
+    rd_kafka_resp_err_t e = rd_kafka_assign(rk, list);
+    if (rd_kafka_assignment(rk, &same) == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_topic_partition_list_destroy(same);
+    return e;
+}
+
 static rd_kafka_resp_err_t assign_at(struct consumer *c, const uint64_t *offsets)
 {
     rd_kafka_topic_partition_list_t *list = list_of(c, offsets);
-    rd_kafka_resp_err_t e = rd_kafka_assign(c->member, list);
+    rd_kafka_resp_err_t e = assign(c->member, list);
     rd_kafka_topic_partition_list_destroy(list);
     return e;
 }
@@ -151,7 +163,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topi
     c->count = 0;
     c->assigned = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
     if (code != RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
-        (void)rd_kafka_assign(rk, NULL);
+        (void)assign(rk, NULL);
         return;
     }
     for (int i = 0; i < list->cnt && c->count < PARTITIONS_MAX; i++)
