@@ -150,10 +150,15 @@ def leader_killed(world):
 
 @fault("empty", first=True)
 def redis_emptied(world):
-    """FLUSHALL in mid-run"""
+    """FLUSHALL in mid-run; two aggregators share the restoring, and both must be well afterwards"""
+    world.spawn("aggregator-2")
+    world.pipeline.wait_ready("aggregator-2")
     world.pipeline.redis.flush_all()
     world.note("FLUSHALL")
-    world.hold(0.5, 1.5)
+    world.hold(1, 2)
+    for name in ("aggregator", "aggregator-2"):
+        world.pipeline.wait_ready(name)
+    world.process("aggregator-2").stop()
 
 
 def _rolled_back(cut):

@@ -16,7 +16,7 @@ import urllib.request
 
 from . import settle
 from .fleet import Fleet
-from .pipeline import Pipeline, http_get
+from .pipeline import TWINS, Pipeline, http_get
 from .process import HarnessError, wait_for
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -36,7 +36,6 @@ EXTRA = {
     "aggregator": [["kafka_property", "session.timeout.ms %d" % (SESSION_S * 1000)], ["flush_interval", "200ms"]],
     "exporter": [["archive_interval", "5s"]],
 }
-TWINS = ("aggregator-2", "exporter-2")
 # A broker takes a static member's wish to join, gives it a new name, and dies or is cut off before it can tell: asking again under the old name,
 # the member is refused for good. It can not know that from a second process of its name, so it ends, and its supervisor starts it again.
 FENCED_BY_ITSELF = "FENCED_INSTANCE_ID"
@@ -78,13 +77,11 @@ class World:
     # Its life.
 
     def start(self):
-        """Mount, start all but the twins, tie teams to customers."""
+        """Mount, start, tie teams to customers."""
         for disk in self.disks:
             os.makedirs(disk, exist_ok=True)
             _check(_LIBC.mount(b"tmpfs", disk.encode(), b"tmpfs", 0, b"size=%dm" % DISK_MIB), "a small file system at " + disk)
         self.pipeline.start()
-        for name in TWINS:
-            self.pipeline.programs[name].stop()
         self.wanted = set(self.pipeline.processes()) - set(TWINS)
         for team, customer in CUSTOMERS.items():
             self.pipeline.set_account(team, customer)
