@@ -266,7 +266,7 @@ def exporters_fight_for_a_shard(world):
     """a second exporter takes the shards from the first, which was stopped in the middle of it all, goes on, and takes them back"""
     world.freeze("exporter")
     world.spawn("exporter-2")
-    wait_for("the second exporter to own the ledger", lambda: world.metric("exporter-2", "sandglass_exporter_shards") == 4, 30)
+    wait_for("the second exporter to own the ledger", lambda: world.metric("exporter-2", "sandglass_exporter_shards") == 4, 60)
     world.thaw("exporter")
     world.hold(3, 5)
     world.process("exporter-2").kill()
