@@ -32,10 +32,10 @@ static void check_against_jansson(const struct ingest_event *e, const char *line
     json_decref(j);
 }
 
-/* A line holds no newline, which is a space for jansson. */
+/* A line holds no newline, which is a space for jansson; and jansson 2.14 reads over a NUL behind a number. */
 static void check_malformed(const char *line, size_t size)
 {
-    if (memchr(line, '\n', size)) return;
+    if (memchr(line, '\n', size) || memchr(line, '\0', size)) return;
     json_t *j = json_loadb(line, size, JSON_ALLOW_NUL, NULL);
     assert(!json_is_object(j));
     json_decref(j);
