@@ -284,6 +284,13 @@ class Redis:
             connection.call("FLUSHALL", "SYNC")
             connection.close()
 
+    def set_everywhere(self, name, value):
+        """CONFIG SET on every node."""
+        for port in self.settings["ports"]:
+            connection = self._connect(port)
+            connection.call("CONFIG", "SET", name, value)
+            connection.close()
+
     def kill(self):
         """kill -9 of every node."""
         for process in self.nodes.values():

@@ -28,6 +28,7 @@ def test_a_second_exporter_takes_over_and_the_first_comes_back_after_it(make_pip
         wait_for("the second to own the ledger", lambda: _metric(port, "sandglass_exporter_shards") == 4, 30)
         time.sleep(3)
         assert _metric(first, "sandglass_exporter_fenced_total") > 0
+        assert b"fenced: " in http_get("http://127.0.0.1:%d/healthz" % first)[1]
     finally:
         second.kill()
     assert_exact(pipeline, fleet)
