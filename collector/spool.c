@@ -62,6 +62,20 @@ enum sg_error spool_die(struct spool *s, const char *name, const char *what, int
     return sg_fail(f, SG_ERR_IO, "%s/%s: %s: %s", s->directory, name, what, strerrordesc_np(error));
 }
 
+static const struct spool_segment *active(const struct spool *s)
+{
+    return &s->segment[s->segment_count - 1];
+}
+
+/* The same of a segment that was opened before. */
+static enum sg_error segment_died(struct spool *s, const struct spool_segment *segment, const char *what, int error,
+                                  struct sg_fault *f)
+{
+    char name[SPOOL_NAME_BYTES];
+    spool_name(segment->first_seq, name);
+    return spool_die(s, name, what, error, f);
+}
+
 static enum sg_error refuse_dead(struct sg_fault *f)
 {
     return sg_fail(f, SG_ERR_IO, "the spool has failed before");
@@ -191,7 +205,7 @@ enum sg_error spool_roll(struct spool *s, const uint8_t *snapshot, size_t length
         return e;
     }
     if (s->io->ftruncate(s->io->arg, old_fd, (off_t)old_used)) {
-        e = spool_die(s, "the full segment", "ftruncate", errno, f);
+        e = segment_died(s, old, "ftruncate", errno, f);
     } else {
         old->bytes = old_used;
         s->segments_bytes -= released;
@@ -236,7 +250,7 @@ enum sg_error spool_append(struct spool *s, const uint8_t *batch, size_t batch_b
     struct iovec part[] = {part_of(head, sizeof head), part_of(batch, batch_bytes), part_of(state, state_bytes)};
     int error = spool_write_all(s, s->active_fd, part, state_bytes ? 3 : 2, s->used);
     if (spool_out_of_space(error)) return sg_fail(f, SG_ERR_LIMIT, "%s: the disk is full", s->directory);
-    if (error) return spool_die(s, "the active segment", "write", error, f);
+    if (error) return segment_died(s, active(s), "write", error, f);
     s->used += spool_record_bytes(&r);
     s->last_seq++;
     s->unsynced = true;
@@ -249,7 +263,7 @@ enum sg_error spool_sync(struct spool *s, struct sg_fault *f)
     assert(s->open);
     if (s->dead) return refuse_dead(f);
     if (!s->unsynced) return SG_OK;
-    if (s->io->fdatasync(s->io->arg, s->active_fd)) return spool_die(s, "the active segment", "fdatasync", errno, f);
+    if (s->io->fdatasync(s->io->arg, s->active_fd)) return segment_died(s, active(s), "fdatasync", errno, f);
     s->unsynced = false;
     s->durable_seq = s->last_seq;
     return SG_OK;
@@ -281,8 +295,9 @@ enum sg_error spool_save_cursor(struct spool *s, struct sg_fault *f)
     int fd = s->cursor_fd[c.generation & 1];
     struct iovec part[] = {part_of(bytes, sizeof bytes)};
     int error = spool_write_all(s, fd, part, 1, 0);
-    if (error) return spool_die(s, "cursor", "write", error, f);
-    if (s->io->fdatasync(s->io->arg, fd)) return spool_die(s, "cursor", "fdatasync", errno, f);
+    const char *name = c.generation & 1 ? "cursor.1" : "cursor.0";
+    if (error) return spool_die(s, name, "write", error, f);
+    if (s->io->fdatasync(s->io->arg, fd)) return spool_die(s, name, "fdatasync", errno, f);
     s->cursor = c;
     return SG_OK;
 }

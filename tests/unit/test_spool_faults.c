@@ -162,23 +162,25 @@ TestSuite(spool_faults, .init = set_up, .fini = remove_directory, .timeout = 300
 struct run {
     uint64_t appended, acked, delivered;
     enum sg_error error;
+    struct sg_fault fault;
 };
 
 enum { RUN_BATCHES = 25 };
 
 static enum sg_error one_commit(struct spool *s, struct run *r)
 {
-    enum sg_error e = spool_wants_roll(s) ? roll(s, NULL) : SG_OK;
-    if (!e) e = append(s, NULL);
-    if (!e && s->last_seq % 3 == 0 && !spool_wants_roll(s)) e = append(s, NULL); /* two in one sync, now and then */
+    enum sg_error e = spool_wants_roll(s) ? roll(s, &r->fault) : SG_OK;
+    if (!e) e = append(s, &r->fault);
+    if (!e && s->last_seq % 3 == 0 && !spool_wants_roll(s))
+        e = append(s, &r->fault); /* two in one sync, now and then */
     r->appended = spool_last_seq(s);
-    if (!e) e = spool_sync(s, NULL);
+    if (!e) e = spool_sync(s, &r->fault);
     if (!e) r->acked = spool_durable_seq(s);
     if (!e && r->acked > r->delivered + 4) {
         r->delivered = r->acked - 2; /* Kafka has it, whatever the disk says of it */
-        e = spool_delivered(s, r->delivered, NULL);
+        e = spool_delivered(s, r->delivered, &r->fault);
     }
-    if (!e && r->acked % 4 == 0) e = spool_save_cursor(s, NULL);
+    if (!e && r->acked % 4 == 0) e = spool_save_cursor(s, &r->fault);
     return e;
 }
 
@@ -192,6 +194,8 @@ static void run(const struct spool_io *io, struct run *r)
     if (r->error) return;
     while (!r->error && spool_last_seq(&s) < RUN_BATCHES) r->error = one_commit(&s, r);
     if (r->error == SG_ERR_IO) {
+        cr_assert(strstr(r->fault.text, ".seg") || strstr(r->fault.text, "/cursor."), "no file is named: %s",
+                  r->fault.text);
         cr_assert_eq(append(&s, NULL), SG_ERR_IO, "what failed once is dead");
         cr_assert_eq(spool_sync(&s, NULL), SG_ERR_IO);
         cr_assert_eq(spool_save_cursor(&s, NULL), SG_ERR_IO);
