@@ -2,12 +2,16 @@
 
 #include <assert.h>
 #include <librdkafka/rdkafka.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/log.h"
 #include "sandglass/limits.h"
+
+enum { FREE_WAIT_S = 3 };
 
 struct consumer {
     rd_kafka_t *member, *publisher;
@@ -18,6 +22,7 @@ struct consumer {
     bool changed;  /* the assignment has, and its owner was not told */
     bool assigned; /* the group has given us our place */
     bool placed;
+    bool crippled; /* librdkafka lacks a thread, and will not try again */
     const char *fault;
 };
 
@@ -112,6 +117,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *arg)
     struct consumer *c = arg;
     (void)rk;
     (void)reason;
+    if (code == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) c->crippled = true;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) c->fault = "no broker can be reached";
     if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION) c->fault = "login refused";
     if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
@@ -280,14 +286,30 @@ enum sg_error consumer_new(struct consumer **out, const struct consumer_config *
     return SG_OK;
 }
 
+/* Not closed first: a static member keeps its place, and nothing is committed. */
+static void *tear_down(void *arg)
+{
+    struct consumer *c = arg;
+    if (c->topic_handle) rd_kafka_topic_destroy(c->topic_handle);
+    if (c->publisher) rd_kafka_destroy_flags(c->publisher, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    if (c->member) rd_kafka_destroy_flags(c->member, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    return NULL;
+}
+
+/* While no broker can be reached, librdkafka 2.0 waits for answers for as long as the session lasts: then the rest is
+ * left to the end of the process. */
 void consumer_free(struct consumer *c)
 {
+    pthread_t thread;
+    struct timespec until;
     if (!c) return;
-    if (c->topic_handle) rd_kafka_topic_destroy(c->topic_handle);
-    if (c->publisher) rd_kafka_destroy(c->publisher);
-    if (c->member) {
-        (void)rd_kafka_consumer_close(c->member);
-        rd_kafka_destroy(c->member);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FREE_WAIT_S;
+    if (pthread_create(&thread, NULL, tear_down, c))
+        (void)tear_down(c); /* no thread to be had */
+    else if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until)) {
+        (void)pthread_detach(thread);
+        return;
     }
     free(c->topic);
     free(c);
@@ -403,6 +425,7 @@ static enum sg_error error_take(struct consumer *c, const rd_kafka_message_t *m,
 enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms, struct consumer_event *out, struct sg_fault *f)
 {
     *out = (struct consumer_event){.kind = CONSUMER_NOTHING};
+    if (c->crippled) return sg_fail(f, SG_ERR_STATE, "kafka: the client could not make a thread");
     rd_kafka_message_t *m = c->changed ? NULL : rd_kafka_consumer_poll(c->member, (int)timeout_ms);
     enum sg_error e = SG_OK;
     if (m && m->err)

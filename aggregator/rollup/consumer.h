@@ -46,7 +46,8 @@ struct consumer;
 
 /* Joins when brokers can be reached. CONFIG, NOMEM. */
 SG_MUST_USE enum sg_error consumer_new(struct consumer **out, const struct consumer_config *config, struct sg_fault *f);
-/* Leaves. NULL is allowed. */
+/* Does not leave the group: its place is kept for the next one of that name. Takes 3 s at most; what librdkafka has not
+ * let go of by then is left to the end of the process. NULL is allowed. */
 void consumer_free(struct consumer *c);
 /* How many partitions the topic has. UNREACHABLE, NOT_FOUND: try again. */
 SG_MUST_USE enum sg_error consumer_partition_count(struct consumer *c, uint32_t timeout_ms, uint32_t *out,
