@@ -183,6 +183,8 @@ static void take_error(struct shipper *s, rd_kafka_event_t *event)
         e = rd_kafka_fatal_error(s->producer->rk, why, sizeof why);
         shipper_plan_doubt(&s->plan);
     }
+    /* a thread for a broker could not be made, and this producer will not try again */
+    if (e == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) shipper_plan_doubt(&s->plan);
     /* one connection of several, and nobody waits for it */
     if (e == RD_KAFKA_RESP_ERR__TRANSPORT && spool_delivered_seq(s->spool) == spool_durable_seq(s->spool)) return;
     s->fault = rd_kafka_err2str(e);
