@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python3 -m inject [--program NAME]... [--objects NAME]... [--calls NAME,...] [--sample N --seed S] [--worlds N] [--fault TEXT]
 
-Prints every case that is not dull as it ends, then the table. The exit code is 1 when a promise was not kept.
+Prints every stop and every failure as it ends, then the table. The exit code is 1 when a promise was not kept.
 """
 import argparse
 import concurrent.futures
@@ -13,6 +13,7 @@ from harness import tools
 
 from . import campaign, verdict
 from .library import Fault
+
 
 def main():
     """Run what was asked for."""
