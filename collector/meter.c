@@ -107,7 +107,7 @@ enum meter_verdict meter_hello(struct meter *m, const struct ingest_event *hello
         m->changed = true;
     }
     *durable = src->durable_n;
-    *fresh = src->n == 0;
+    *fresh = src->n == 0 || (src->durable_n == 0 && src->began_late);
     return METER_ACCEPTED;
 }
 
@@ -149,6 +149,7 @@ static void take_number(struct meter *m, struct source *src, uint64_t n, uint64_
     if (n > src->n + 1) {
         appended(m, batch_builder_gap(m->rows, wall_clamped(src, 0), wall_clamped(src, boot_ms), src->n + 1, n - 1));
         m->gaps += n - 1 - src->n;
+        src->began_late = true;
     }
     src->n = n;
     m->changed = true;

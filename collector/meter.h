@@ -108,9 +108,9 @@ struct meter *meter_new(const struct meter_config *config);
 /* NULL is allowed. */
 void meter_free(struct meter *m);
 
-/* A source greets. *source is its index from now on, *durable its last durable n, *fresh that nothing was taken of
- * (source, boot_id) yet. ACCEPTED; REFUSED (bad_hello: a seventeenth source); FULL: the sandboxes of its former boot
- * are being ended. */
+/* A source greets. *source is its index from now on, *durable its last durable n, *fresh that it is to go
+ * on with the lowest n it holds: nothing was taken of (source, boot_id) yet, or nothing that is durable and not from 1.
+ * ACCEPTED; REFUSED (bad_hello: a seventeenth source); FULL: the sandboxes of its former boot are being ended. */
 enum meter_verdict meter_hello(struct meter *m, const struct ingest_event *hello, unsigned *source, uint64_t *durable,
                                bool *fresh);
 /* A source's session is there or not (clock = system: a connected source proves that its host lives). */

@@ -52,7 +52,8 @@ static inline const char *sandbox_id(const struct sandbox *s)
 
 /* One source and what its present boot has said. */
 struct source {
-    bool used, connected; /* connected is not part of the state, nor are the next three */
+    bool used, connected; /* connected is not part of the state, nor are the next four */
+    bool began_late;      /* the first number was not 1 */
     uint64_t behind_ms;   /* what it says of the time before may still be on its way; 0: nothing; BEHIND_SINCE_NOW */
     uint64_t quiet_n;     /* n at the last tick, while it is behind */
     unsigned quiet_ticks; /* since n has risen */

@@ -322,7 +322,7 @@ static bool take_next(struct session *s, size_t *from)
 void session_take(struct session *s)
 {
     size_t from = 0;
-    if (s->all->paused || s->state == SESSION_OVER) return;
+    if (s->state == SESSION_OVER || s->all->paused) return;
     while (take_next(s, &from)) continue;
     if (s->state == SESSION_CLOSING || s->state == SESSION_OVER) return;
     memmove(s->in, s->in + from, s->in_used - from);

@@ -220,6 +220,13 @@ static void acked(struct session *session, uint64_t n)
     session->tail = session->ends[n & (session->window - 1)];
 }
 
+/* A collector is new until something is durable: the same gap, told again. */
+static bool gap_is_noted(const struct session *session)
+{
+    const struct session_gap *last = session->gap_count ? &session->gaps[session->gap_count - 1] : NULL;
+    return last && last->to == session->n_acked && strcmp(last->boot_id, session->boot_id) == 0;
+}
+
 static void note_gap(struct session *session)
 {
     bool exact = session->n_head == session->n_acked;
@@ -249,7 +256,7 @@ static void greeted(struct session *session, const struct reply *reply)
         return give_up(session);
     }
     if (reply->is_new && session->n_acked > 0) {
-        note_gap(session);
+        if (!gap_is_noted(session)) note_gap(session);
     } else if (reply->ack < session->n_acked) {
         session_fault(session->faults, "%s/%s: acked lines forgotten: %llu became %llu", session->runner,
                       session->source, (unsigned long long)session->n_acked, (unsigned long long)reply->ack);

@@ -145,6 +145,21 @@ Test(ingest, a_line_is_acknowledged_once_it_is_durable)
     close(fd);
 }
 
+Test(ingest, a_collector_is_new_until_numbers_that_began_late_are_durable)
+{
+    int fd = greeted();
+    put(fd, tick(7)); /* what came before was acknowledged by a spool that is lost */
+    close(fd);
+    turns(2);
+    fd = client();
+    put(fd, hello);
+    cr_expect_str_eq(heard(fd), "{\"ack\":0,\"new\":true}\n", "else it would have to go on with 1");
+    put(fd, tick(7));
+    commit();
+    cr_expect_str_eq(heard(fd), "{\"ack\":7}\n");
+    close(fd);
+}
+
 Test(ingest, lines_may_come_in_pieces_and_in_heaps)
 {
     int fd = greeted();
