@@ -332,8 +332,10 @@ static int disk_fallocate(void *arg, int fd, off_t offset, off_t length)
     struct disk_content *c = &file_of(d, fd)->seen;
     if (!begin(d, "reserve")) return EIO;
     if (happens(d, DISK_FULL)) return ENOSPC;
-    if (c->size >= (uint64_t)(offset + length)) return 0;
-    set_size(c, (uint64_t)(offset + length));
+    uint64_t size = (uint64_t)(offset + length);
+    if (d->reserve_shown && size > c->length + d->reserve_shown) size = c->length + d->reserve_shown;
+    if (c->size >= size) return 0;
+    set_size(c, size);
     note(d, DISK_SIZE, d->open[fd - 1] - 1)->length = c->size;
     return 0;
 }

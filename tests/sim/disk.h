@@ -67,9 +67,9 @@ struct disk {
     struct disk_change change[DISK_CHANGES_MAX];
     size_t changes;
     int open[DISK_OPEN_MAX]; /* file + 1; 0: free */
-    int locks;
     uint64_t calls, dies_at; /* calls that change something; 0: never */
     bool dead;
+    uint64_t reserve_shown; /* reserved space is zeros up to so many bytes behind what was written; 0: all of it */
     bool (*happens)(void *arg, enum disk_event event); /* NULL: nothing fails, and nothing unsynced is kept */
     void (*before)(void *arg, const char *call);       /* each call that changes something; NULL: nobody asks */
     void *arg;

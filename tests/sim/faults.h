@@ -44,6 +44,20 @@
     X(AGGREGATOR_STOPPED, "an aggregator is stopped for minutes")                                                      \
     X(AGGREGATOR_ADDED, "an aggregator is added")                                                                      \
     X(AGGREGATOR_REMOVED, "an aggregator is removed")                                                                  \
-    X(REBALANCE, "the partitions are shared anew")
+    X(REBALANCE, "the partitions are shared anew")                                                                     \
+    X(WRITE_SHORT, "a write to the spool is short")                                                                    \
+    X(WRITE_FAILS, "a write to the spool fails")                                                                       \
+    X(READ_FAILS, "a read of the spool fails")                                                                         \
+    X(SYNC_FAILS, "a sync of the spool fails, and half is lost")                                                       \
+    X(DISK_FULL, "the collector's disk is full")                                                                       \
+    X(COLLECTOR_KILLED, "a collector is killed at one of its next calls")                                              \
+    X(POWER_CUT, "a host's power is cut, and it boots anew")                                                           \
+    X(HOST_SUSPENDED, "hosts sleep for hours")                                                                         \
+    X(HOST_CLOCK_STEPS, "a host's wall clock steps")                                                                   \
+    X(CONNECTION_CUT, "a supervisor loses its connection")                                                             \
+    X(SOURCE_DOES_NOT_READ, "a supervisor does not read")                                                              \
+    X(SOURCE_REPEATS, "a supervisor says lines again")                                                                 \
+    X(DELIVERY_FAILS, "a delivery fails")                                                                              \
+    X(REQUEST_LANDS_LATE, "a dead producer's request lands late")
 
 #endif

@@ -9,6 +9,10 @@
 bool billing_schedule(struct sim *s);
 /* Runners -> log -> aggregators -> Redis, and the archive (rollup_world.h). */
 bool rollup_schedule(struct sim *s);
+/* Supervisors -> sessions, meter, spool, shipper's plan -> broker (collector_world.h). */
+bool collector_schedule(struct sim *s);
+/* The spool alone, on a disk that loses what was not synced (spool.c). */
+bool spool_schedule(struct sim *s);
 
 /* False from schedule: something that must hold did not. */
 static const struct sim_world {
@@ -17,6 +21,8 @@ static const struct sim_world {
 } sim_worlds[] = {
     {"billing", billing_schedule},
     {"rollup", rollup_schedule},
+    {"collector", collector_schedule},
+    {"spool", spool_schedule},
 };
 
 enum { SIM_WORLDS = sizeof sim_worlds / sizeof *sim_worlds };

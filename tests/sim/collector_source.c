@@ -1,0 +1,422 @@
+/* Supervisors, after ingest.md to the letter. A line is kept until it is acknowledged; its text is made anew each time
+ * that it is sent. Sandboxes go through their lives as this side sees them; now and then a line is no good. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/collector_world.h"
+
+enum { RETRY_MS = 2 * SECOND_MS, COUNTER_STEP = 5000000, LINES_ROOM = 1024 };
+
+static const char *const counters[METER_COUNTERS] = {"cpu_us", "net_rx_bytes", "net_tx_bytes", "io_read_bytes",
+                                                     "io_write_bytes"};
+
+struct collector_life *collector_life(struct collector_source *c)
+{
+    return &c->life[c->lives - 1];
+}
+
+static struct collector_boot *boot_of(struct collector_source *c)
+{
+    return &c->boot[c->boots - 1];
+}
+
+static struct sim *sim_of(struct collector_source *c)
+{
+    return c->runner->world->sim;
+}
+
+/* ---- lives ---- */
+
+static void new_life(struct collector_source *c, uint64_t first_n)
+{
+    assert(c->lives < COLLECTOR_LIVES_MAX);
+    c->life[c->lives++] = (struct collector_life){
+        .boot = c->boots - 1, .epoch = c->runner->epochs, .first_n = first_n, .last_n = UINT64_MAX};
+}
+
+void collector_source_boot(struct collector_source *c)
+{
+    assert(c->boots < COLLECTOR_BOOTS_MAX);
+    c->boots++;
+    c->acked = c->sent = 0;
+    memset(c->box, 0, sizeof c->box);
+    new_life(c, 1);
+}
+
+static struct collector_line *say(struct collector_source *c, enum ingest_type type)
+{
+    struct collector_boot *b = boot_of(c);
+    if (b->count == b->capacity) {
+        b->capacity = b->capacity ? 2 * b->capacity : 64;
+        b->line = reallocarray(b->line, b->capacity, sizeof *b->line);
+        if (!b->line) abort();
+    }
+    struct collector_line *l = &b->line[b->count++];
+    *l = (struct collector_line){.type = type, .owner = c->index, .boot_ms = collector_boot_now(c->runner).v};
+    return l;
+}
+
+void collector_source_lost(struct collector_source *c)
+{
+    collector_life(c)->last_n = c->acked;
+    c->sent = c->acked;
+    new_life(c, c->acked + 1);
+    for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
+        struct collector_box *b = &c->box[i];
+        if (!b->alive || b->said_n > c->acked) continue;
+        struct collector_line *l = say(c, INGEST_TYPE_ADOPTED);
+        uint64_t boot_ms = l->boot_ms;
+        *l = b->born;
+        l->type = INGEST_TYPE_ADOPTED;
+        l->boot_ms = boot_ms;
+        l->choice = b->running;
+        b->said_n = boot_of(c)->count;
+    }
+}
+
+/* ---- what happens ---- */
+
+static void born(struct collector_source *c, unsigned box)
+{
+    struct sim *s = sim_of(c);
+    struct collector_line *l = say(c, INGEST_TYPE_CREATED);
+    l->box = box;
+    l->team = (unsigned)sim_draw(s, COLLECTOR_TEAMS);
+    l->project = (unsigned)sim_draw(s, COLLECTOR_PROJECTS);
+    l->vcpus = 1 + (uint32_t)sim_draw(s, 64);
+    l->mem_mib = 1 + (uint32_t)sim_draw(s, 100000);
+    l->disk_mib = (uint32_t)sim_draw(s, 1000000);
+    l->choice = (unsigned)sim_draw(s, ORIGINS);
+    l->number = (uint32_t)sim_draw(s, 5000);
+    c->box[box] = (struct collector_box){.alive = true, .running = true, .born = *l, .said_n = boot_of(c)->count};
+}
+
+/* Counters rise; some are not said; some begin anew. */
+static void count(struct collector_source *c, struct collector_box *b, struct collector_line *l)
+{
+    struct sim *s = sim_of(c);
+    for (unsigned k = 0; k < METER_COUNTERS; k++) {
+        b->counter[k] = sim_draw(s, 20) ? b->counter[k] + sim_draw(s, COUNTER_STEP) : sim_draw(s, COUNTER_STEP);
+        l->counter[k] = b->counter[k];
+        if (sim_draw(s, 3)) l->present |= (uint8_t)(1U << k);
+    }
+}
+
+static void live(struct collector_source *c, unsigned box)
+{
+    static const enum ingest_type types[] = {INGEST_TYPE_USAGE,       INGEST_TYPE_USAGE,      INGEST_TYPE_USAGE,
+                                             INGEST_TYPE_EXEC_EXITED, INGEST_TYPE_HIBERNATED, INGEST_TYPE_RESUMED,
+                                             INGEST_TYPE_DESTROYED};
+    struct sim *s = sim_of(c);
+    struct collector_box *b = &c->box[box];
+    struct collector_line *l = say(c, types[sim_draw(s, sizeof types / sizeof *types)]);
+    l->box = box;
+    if (l->type == INGEST_TYPE_USAGE || l->type == INGEST_TYPE_DESTROYED) count(c, b, l);
+    if (l->type == INGEST_TYPE_DESTROYED) l->choice = (unsigned)sim_draw(s, REASON_HOST);
+    if (l->type == INGEST_TYPE_EXEC_EXITED) l->choice = (unsigned)sim_draw(s, EXIT_CODES);
+    if (l->type == INGEST_TYPE_EXEC_EXITED) l->number = (uint32_t)sim_draw(s, 90000);
+    if (l->type == INGEST_TYPE_HIBERNATED) b->running = false; /* also when it is: that line is refused */
+    if (l->type == INGEST_TYPE_RESUMED) b->running = true;
+    if (l->type == INGEST_TYPE_DESTROYED) b->alive = false;
+}
+
+static void call(struct collector_source *c)
+{
+    struct sim *s = sim_of(c);
+    struct collector_line *l = say(c, INGEST_TYPE_API_CALLED);
+    l->team = (unsigned)sim_draw(s, COLLECTOR_TEAMS);
+    l->project = (unsigned)sim_draw(s, COLLECTOR_PROJECTS + 1); /* the last: none */
+    l->choice = (unsigned)sim_draw(s, OPERATIONS);
+    l->number = 100 + (uint32_t)sim_draw(s, 500);
+}
+
+/* Lines that are refused: by themselves, for their time, for a sandbox of somebody else or of nobody. */
+static void go_wrong(struct collector_source *c)
+{
+    struct sim *s = sim_of(c);
+    unsigned box = (unsigned)sim_draw(s, COLLECTOR_BOXES);
+    struct collector_line *l = say(c, INGEST_TYPE_USAGE);
+    l->box = box;
+    l->present = 1;
+    switch (sim_draw(s, 4)) {
+    case 0: l->owner = (c->index + 1) % COLLECTOR_SOURCES; break;
+    case 1: l->boot_ms -= l->boot_ms > MINUTE_MS ? MINUTE_MS : l->boot_ms; break;
+    case 2: /* one that is there is made again; one that is not is made */
+        if (!c->box[box].alive) break;
+        *l = c->box[box].born;
+        l->type = INGEST_TYPE_CREATED;
+        l->boot_ms = collector_boot_now(c->runner).v;
+        break;
+    default: l->bad = (enum collector_bad)(1 + sim_draw(s, BAD_KINDS - 1));
+    }
+}
+
+void collector_source_event(struct collector_source *c)
+{
+    struct sim *s = sim_of(c);
+    uint64_t y = sim_draw(s, 100);
+    unsigned box = (unsigned)sim_draw(s, COLLECTOR_BOXES);
+    if (y < 5)
+        go_wrong(c);
+    else if (y < 15)
+        call(c);
+    else if (y < 20)
+        (void)say(c, INGEST_TYPE_TICK);
+    else if (y < 22)
+        (void)say(c, INGEST_TYPE_CAPACITY);
+    else if (c->box[box].alive)
+        live(c, box);
+    else
+        born(c, box);
+}
+
+void collector_source_finish(struct collector_source *c)
+{
+    for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
+        if (!c->box[i].alive) continue;
+        struct collector_line *l = say(c, INGEST_TYPE_DESTROYED);
+        l->box = i;
+        count(c, &c->box[i], l);
+        c->box[i].alive = false;
+    }
+    (void)say(c, INGEST_TYPE_TICK);
+}
+
+/* ---- texts ---- */
+
+static int put_sandbox(const struct collector_source *c, const struct collector_line *l, char *out, size_t size)
+{
+    return snprintf(out, size, ",\"sandbox\":\"x%u-%u-%u\"", c->runner->index, l->owner, l->box);
+}
+
+static int put_counters(const struct collector_line *l, char *out, size_t size)
+{
+    int used = 0;
+    for (unsigned k = 0; k < METER_COUNTERS; k++)
+        if (l->present >> k & 1)
+            used += snprintf(out + used, size - (size_t)used, ",\"%s\":%" PRIu64, counters[k], l->counter[k]);
+    return used;
+}
+
+static int put_names(const struct collector_line *l, char *out, size_t size)
+{
+    if (l->project == COLLECTOR_PROJECTS) return snprintf(out, size, ",\"team\":\"t%u\"", l->team);
+    return snprintf(out, size, ",\"team\":\"t%u\",\"project\":\"p%u\"", l->team, l->project);
+}
+
+static int put_fields(const struct collector_source *c, const struct collector_line *l, char *out, size_t size)
+{
+    char sandbox[64], names[64], said[256];
+    put_sandbox(c, l, sandbox, sizeof sandbox);
+    put_names(l, names, sizeof names);
+    said[0] = '\0';
+    put_counters(l, said, sizeof said);
+    switch (l->type) {
+    case INGEST_TYPE_CREATED:
+    case INGEST_TYPE_ADOPTED: {
+        int used = snprintf(out, size, "%s%s,\"vcpus\":%u,\"mem_mib\":%u,\"disk_mib\":%u", sandbox, names, l->vcpus,
+                            l->mem_mib, l->disk_mib);
+        char *rest = out + used;
+        if (l->type == INGEST_TYPE_ADOPTED)
+            return used + snprintf(rest, size - (size_t)used, ",\"running\":%s", l->choice ? "true" : "false");
+        return used + snprintf(rest, size - (size_t)used, ",\"origin\":\"%s\",\"create_ms\":%u",
+                               origin_text((enum origin)l->choice), l->number);
+    }
+    case INGEST_TYPE_USAGE: return snprintf(out, size, "%s%s", sandbox, said);
+    case INGEST_TYPE_DESTROYED:
+        return snprintf(out, size, "%s,\"reason\":\"%s\"%s", sandbox, reason_text((enum reason)l->choice), said);
+    case INGEST_TYPE_EXEC_EXITED:
+        return snprintf(out, size, "%s,\"exit_code\":%u,\"duration_ms\":%u", sandbox, l->choice, l->number);
+    case INGEST_TYPE_API_CALLED:
+        return snprintf(out, size, "%s,\"operation\":\"%s\",\"status\":%u", names,
+                        operation_text((enum operation)l->choice), l->number);
+    case INGEST_TYPE_CAPACITY:
+        return snprintf(out, size, ",\"vcpus_total\":640,\"mem_mib_total\":1000,\"disk_mib_total\":5,\"warm\":1");
+    case INGEST_TYPE_TICK: out[0] = '\0'; return 0;
+    default: return snprintf(out, size, "%s", sandbox); /* hibernated, resumed */
+    }
+}
+
+static int put_line(const struct collector_source *c, uint64_t n, char *out, size_t size)
+{
+    static const char *const types[INGEST_TYPE_COUNT] = {
+#define TEXT(name, text) text,
+        INGEST_TYPES(TEXT)
+#undef TEXT
+    };
+    const struct collector_line *l = &c->boot[c->boots - 1].line[n - 1];
+    char fields[512];
+    put_fields(c, l, fields, sizeof fields);
+    switch (l->bad) {
+    case BAD_JSON: return snprintf(out, size, "{\"n\":%" PRIu64 ",\"boot_ms\":oops\n", n);
+    case BAD_JSON_WITHOUT_N: return snprintf(out, size, "what is this\n");
+    case BAD_TOO_LONG:
+        return snprintf(out, size, "{\"n\":%" PRIu64 ",\"type\":\"%*s\"}\n", n, INGEST_LINE_BYTES_MAX, "");
+    case BAD_FIELD: return snprintf(out, size, "{\"n\":%" PRIu64 ",\"boot_ms\":1,\"colour\":1,\"type\":\"tick\"}\n", n);
+    case BAD_RANGE: return snprintf(out, size, "{\"n\":%" PRIu64 ",\"boot_ms\":-1,\"type\":\"tick\"}\n", n);
+    case BAD_NAME:
+        return snprintf(out, size,
+                        "{\"n\":%" PRIu64 ",\"boot_ms\":1,\"type\":\"sandbox.resumed\",\"sandbox\":\"a b\"}\n", n);
+    case BAD_TYPE: return snprintf(out, size, "{\"n\":%" PRIu64 ",\"boot_ms\":1,\"type\":\"sandbox.lost\"}\n", n);
+    default:
+        return snprintf(out, size, "{\"n\":%" PRIu64 ",\"boot_ms\":%" PRIu64 ",\"type\":\"%s\"%s}\n", n, l->boot_ms,
+                        types[l->type], fields);
+    }
+}
+
+/* ---- the connection ---- */
+
+void collector_source_cut(struct collector_source *c, bool half)
+{
+    if (c->connected && !half) session_end(&c->session[c->slot]);
+    c->connected = c->greeted = false;
+    c->out_used = c->in_used = 0;
+    c->retry_at = sim_of(c)->now + (int64_t)sim_draw(sim_of(c), RETRY_MS);
+}
+
+static void connect(struct collector_source *c)
+{
+    struct collector_runner *r = c->runner;
+    uint64_t boot = collector_boot_now(r).v;
+    int64_t wall = collector_wall_now(r).v;
+    c->slot ^= 1;
+    session_end(&c->session[c->slot]);
+    session_init(&c->session[c->slot], &r->sessions);
+    c->connected = true;
+    c->greeted = false;
+    c->deaf = collector_fault(r->world, SIM_SOURCE_DOES_NOT_READ);
+    c->hello_offset = wall - (int64_t)boot;
+    c->in_used = 0;
+    c->out_used =
+        (size_t)snprintf(c->out, sizeof c->out,
+                         "{\"v\":1,\"type\":\"hello\",\"source\":\"%s\",\"boot_id\":\"b%zu\",\"boot_ms\":%" PRIu64
+                         ",\"wall_ms\":%" PRId64 "}\n",
+                         c->name, c->boots - 1, boot, wall);
+}
+
+static void take_reject(struct collector_source *c, uint64_t n, const char *code)
+{
+    int error = INGEST_ERROR_COUNT - 1;
+    while (error > 0 && strcmp(ingest_error_text((enum ingest_error)error), code) != 0) error--;
+    if (c->rejects == c->reject_room) {
+        c->reject_room = c->reject_room ? 2 * c->reject_room : 64;
+        c->reject = reallocarray(c->reject, c->reject_room, sizeof *c->reject);
+        if (!c->reject) abort();
+    }
+    c->reject[c->rejects++] = (struct collector_reject){c->boots - 1, n, (enum ingest_error)error};
+}
+
+static void take_answer(struct collector_source *c, const char *line)
+{
+    struct sim *s = sim_of(c);
+    unsigned long long n;
+    char code[64];
+    if (sscanf(line, "{\"reject\":%llu,\"error\":\"%63[a-z_]\"", &n, code) == 2) {
+        take_reject(c, n, code);
+        return;
+    }
+    if (sscanf(line, "{\"ack\":%llu", &n) != 1) {
+        sim_fail(s, "%s %s: the collector says %s", c->runner->name, c->name, line);
+        return;
+    }
+    bool fresh = strstr(line, "\"new\":true") != NULL;
+    if (fresh && c->greeted) sim_fail(s, "%s %s: new, in a session", c->runner->name, c->name);
+    if (!fresh && n < c->acked)
+        sim_fail(s, "%s %s: ack %llu behind %llu", c->runner->name, c->name, n, (unsigned long long)c->acked);
+    if (n > boot_of(c)->count)
+        sim_fail(s, "%s %s: ack %llu of %llu", c->runner->name, c->name, n, (unsigned long long)boot_of(c)->count);
+    if (!fresh && n > c->acked) c->acked = n;
+    if (!c->greeted) c->sent = c->acked;
+    c->greeted = true;
+}
+
+static void read_answers(struct collector_source *c)
+{
+    struct session *session = &c->session[c->slot];
+    while (c->connected) {
+        size_t bytes, room = sizeof c->in - 1 - c->in_used;
+        const char *out = session_output(session, &bytes);
+        if (bytes == 0) break;
+        if (bytes > room) bytes = room;
+        memcpy(c->in + c->in_used, out, bytes);
+        session_written(session, bytes);
+        c->in_used += bytes;
+        for (char *end; (end = memchr(c->in, '\n', c->in_used));) {
+            *end = '\0';
+            take_answer(c, c->in);
+            c->in_used -= (size_t)(end + 1 - c->in);
+            memmove(c->in, end + 1, c->in_used);
+        }
+    }
+    if (session->state == SESSION_OVER) collector_source_cut(c, false);
+}
+
+/* Lines into the buffer; after the greeting only. */
+static void fill(struct collector_source *c)
+{
+    while (c->greeted && c->sent < boot_of(c)->count &&
+           sizeof c->out - c->out_used > INGEST_LINE_BYTES_MAX + LINES_ROOM)
+        c->out_used += (size_t)put_line(c, ++c->sent, c->out + c->out_used, sizeof c->out - c->out_used);
+}
+
+static bool send(struct collector_source *c, bool all)
+{
+    struct session *session = &c->session[c->slot];
+    size_t room, bytes = c->out_used;
+    if (bytes == 0 || !session_reads(session)) return false;
+    if (!all && sim_draw(sim_of(c), 2)) bytes = 1 + sim_draw(sim_of(c), bytes);
+    char *in = session_room(session, &room);
+    if (bytes > room) bytes = room;
+    if (bytes == 0) return false;
+    memcpy(in, c->out, bytes);
+    session_received(session, bytes);
+    c->out_used -= bytes;
+    memmove(c->out, c->out + bytes, c->out_used);
+    struct collector_life *life = collector_life(c);
+    if (session->state == SESSION_GREETED && !life->anchored) {
+        life->anchored = true;
+        life->offset = c->hello_offset;
+    }
+    return true;
+}
+
+/* Lines that this spool was told, again; from one that says its number. */
+static void repeat(struct collector_source *c)
+{
+    uint64_t least = collector_life(c)->first_n - 1, told = c->sent - least;
+    if (told == 0) return;
+    uint64_t from = c->sent - sim_draw(sim_of(c), told < 20 ? told : 20);
+    while (from > least && from < c->sent && boot_of(c)->line[from].bad == BAD_JSON_WITHOUT_N) from--;
+    if (from < c->sent && boot_of(c)->line[from].bad != BAD_JSON_WITHOUT_N) c->sent = from;
+}
+
+void collector_source_talk(struct collector_source *c, bool all)
+{
+    struct sim *s = sim_of(c);
+    if (!c->runner->alive) return;
+    if (!c->connected && s->now >= c->retry_at) connect(c);
+    if (!c->connected) return;
+    if (s->quiet) c->deaf = false;
+    if (c->greeted && collector_fault(c->runner->world, SIM_SOURCE_REPEATS)) repeat(c);
+    for (int i = 0; i < 64 && c->connected; i++) {
+        fill(c);
+        if (!c->deaf || !c->greeted) read_answers(c);
+        if (!c->connected || !send(c, all)) break;
+        if (!all && sim_draw(s, 4) == 0) break;
+    }
+    if (c->connected && !c->deaf) read_answers(c);
+}
+
+bool collector_source_quiet(const struct collector_source *c)
+{
+    return c->acked == c->boot[c->boots - 1].count;
+}
+
+void collector_source_destroy(struct collector_source *c)
+{
+    for (size_t i = 0; i < c->boots; i++) free(c->boot[i].line);
+    free(c->reject);
+}

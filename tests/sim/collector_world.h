@@ -1,0 +1,230 @@
+/* The world of collectors: supervisors that follow ingest.md to the letter, the real sessions, parser, meter, commits,
+ * spool and shipper's plan on a disk that loses what was not synced, and a broker that loses replies, refuses, moves
+ * its leaders and lets requests of dead producers land late. The events topic that comes of it is struct events_log,
+ * for who wants to read on.
+ *
+ * collector.c           the schedule: what happens to whom, then quiet
+ * collector_source.c    supervisors: lines kept until they are acknowledged, sent again, adopted after a lost spool
+ * collector_program.c   the shell around the code that ships; kills, recovery
+ * collector_broker.c    producers and the topic
+ * collector_oracle.c    what must come out, by arithmetic of its own, against every batch of the topic
+ *
+ * CLOCKS  s->now is true UTC. A host's boot clock counts from its boot; its wall clock is true time and a skew. */
+#ifndef SIM_COLLECTOR_WORLD_H
+#define SIM_COLLECTOR_WORLD_H
+
+#include "collector/commit.h"
+#include "collector/session.h"
+#include "collector/shipper_plan.h"
+#include "collector/spool.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/events_log.h"
+#include "tests/sim/sim.h"
+
+enum {
+    COLLECTOR_RUNNERS = 2,
+    COLLECTOR_SOURCES = 3,
+    COLLECTOR_BOXES = 12,
+    COLLECTOR_TEAMS = 3,
+    COLLECTOR_PROJECTS = 3
+};
+enum { COLLECTOR_BOOTS_MAX = 48, COLLECTOR_LIVES_MAX = 96, COLLECTOR_PRODUCERS = 32, COLLECTOR_QUEUE = 128 };
+#define COLLECTOR_START INT64_C(1763884800000)
+
+/* Lines that are refused whatever was said before. */
+enum collector_bad {
+    BAD_NONE,
+    BAD_JSON,
+    BAD_JSON_WITHOUT_N,
+    BAD_TOO_LONG,
+    BAD_FIELD,
+    BAD_RANGE,
+    BAD_NAME,
+    BAD_TYPE,
+    BAD_KINDS
+};
+
+/* What a supervisor says with one number; its text is made when it is sent. */
+struct collector_line {
+    enum ingest_type type;
+    enum collector_bad bad;
+    unsigned owner, box; /* of the sandbox's name */
+    unsigned team, project;
+    uint64_t boot_ms;
+    uint32_t vcpus, mem_mib, disk_mib;
+    unsigned choice; /* origin, reason, operation, exit code, running: by type */
+    uint32_t number; /* create_ms, duration_ms, status */
+    uint8_t present; /* bit c: counter c is said */
+    uint64_t counter[METER_COUNTERS];
+};
+
+/* One boot of a host, as one source tells it: line n is line[n - 1]. */
+struct collector_boot {
+    struct collector_line *line;
+    uint64_t count, capacity;
+};
+
+/* What one spool heard of one boot: lines first_n..last_n of it. */
+struct collector_life {
+    size_t boot;
+    uint64_t epoch, first_n, last_n;
+    int64_t offset; /* wall = boot + offset, by the hello that counts */
+    bool anchored;
+    bool rebooted; /* the next life is of a new boot in the same spool */
+};
+
+struct collector_reject {
+    size_t boot;
+    uint64_t n;
+    enum ingest_error error;
+};
+
+/* A sandbox as its supervisor knows it. */
+struct collector_box {
+    bool alive, running;
+    struct collector_line born; /* as it was said at its creation */
+    uint64_t said_n;            /* number of the line that created or adopted it */
+    uint64_t counter[METER_COUNTERS];
+};
+
+struct collector_source {
+    struct collector_runner *runner;
+    unsigned index;
+    char name[8];
+    struct collector_boot boot[COLLECTOR_BOOTS_MAX];
+    size_t boots;
+    struct collector_life life[COLLECTOR_LIVES_MAX];
+    size_t lives;
+    struct collector_reject *reject;
+    size_t rejects, reject_room;
+    struct collector_box box[COLLECTOR_BOXES];
+    uint64_t acked, sent; /* n of the boot; sent: on this connection */
+    /* the connection */
+    bool connected, greeted, deaf;
+    int64_t retry_at;
+    int64_t hello_offset;
+    size_t slot; /* the session that it talks to */
+    struct session session[2];
+    char out[2 * INGEST_LINE_BYTES_MAX + 4096], in[256];
+    size_t out_used, in_used;
+};
+
+/* One message on its way. */
+struct collector_message {
+    uint64_t seq;
+    uint8_t *bytes;
+    size_t length;
+    struct wall_ms time;
+};
+
+/* librdkafka's producer and its one request in flight: the first `flight` messages of the queue. */
+struct collector_producer {
+    bool used, open, broken;
+    uint32_t partition;
+    struct collector_message queue[COLLECTOR_QUEUE];
+    size_t queued, flight, reports;
+    bool appended; /* the request in flight is in the log, its reply is not here */
+    int64_t at;    /* when the next thing happens */
+    struct collector_report {
+        uint64_t seq;
+        size_t bytes;
+        bool delivered;
+    } report[COLLECTOR_QUEUE];
+};
+
+/* One host: its disk, its collector, its supervisors. */
+struct collector_runner {
+    struct collector_world *world;
+    unsigned index;
+    char name[8];
+    bool gone;               /* for ever */
+    int64_t booted_at, skew; /* of its wall clock */
+    bool reboot, lose_spool; /* as soon as that can be */
+    bool disk_full, die_in_roll;
+    const char *last_call; /* of the disk */
+    struct disk disk;
+    struct spool_io io;
+    unsigned sources;
+    struct collector_source source[COLLECTOR_SOURCES];
+    /* the program, while it runs */
+    bool alive;
+    int64_t start_at, second_at;
+    struct spool spool;
+    struct meter *meter;
+    struct sessions sessions;
+    struct counters counters;
+    struct commit commit;
+    struct shipper_plan plan;
+    struct collector_producer *producer;
+    uint64_t epochs, delivered_most;
+};
+
+struct collector_world {
+    struct sim *sim;
+    bool system_clock;
+    uint64_t segment_bytes;
+    unsigned runners;
+    struct collector_runner runner[COLLECTOR_RUNNERS];
+    struct collector_producer producer[COLLECTOR_PRODUCERS];
+    int64_t broker_away_until;
+    bool wall_stepped, late;
+    struct events_log log;
+};
+
+/* One of the world's faults happens now; never in quiet. */
+bool collector_fault(struct collector_world *w, enum sim_fault kind);
+/* What a host's clocks say. */
+struct boot_ms collector_boot_now(const struct collector_runner *r);
+struct wall_ms collector_wall_now(const struct collector_runner *r);
+
+/* ---- sources ---- */
+
+/* The first boot, and each after the host was booted again. */
+void collector_source_boot(struct collector_source *c);
+/* The spool is lost: what was acknowledged is a gap for the next one. */
+void collector_source_lost(struct collector_source *c);
+/* Something happens to a sandbox, or somebody calls. */
+void collector_source_event(struct collector_source *c);
+/* Everything that lives is destroyed, and a tick is said. */
+void collector_source_finish(struct collector_source *c);
+/* Connects, sends, reads. all: as much as goes. */
+void collector_source_talk(struct collector_source *c, bool all);
+/* The connection is gone; half: only the source knows it. */
+void collector_source_cut(struct collector_source *c, bool half);
+/* The collector has answered everything. */
+bool collector_source_quiet(const struct collector_source *c);
+void collector_source_destroy(struct collector_source *c);
+/* The life that goes on. */
+struct collector_life *collector_life(struct collector_source *c);
+
+/* ---- the program ---- */
+
+/* One turn of its loop, or an attempt to start. */
+void collector_program_turn(struct collector_runner *r);
+/* It is gone at once. */
+void collector_program_kill(struct collector_runner *r);
+/* Nothing is left to be done. */
+bool collector_program_quiet(const struct collector_runner *r);
+
+/* ---- the broker ---- */
+
+/* NULL: none can be had. */
+struct collector_producer *collector_producer_open(struct collector_world *w, uint32_t partition);
+/* What was in flight may still land. */
+void collector_producer_close(struct collector_producer *p);
+/* False: its queue is full. Copies. */
+bool collector_producer_send(struct collector_producer *p, uint64_t seq, const uint8_t *bytes, size_t length,
+                             struct wall_ms time);
+/* Takes one delivery report. */
+bool collector_producer_report(struct collector_producer *p, struct collector_report *out);
+/* Requests reach the broker and replies come back, up to now. */
+void collector_broker_turn(struct collector_world *w);
+bool collector_broker_quiet(const struct collector_world *w);
+void collector_broker_destroy(struct collector_world *w);
+
+/* ---- the oracle ---- */
+
+/* After quiet: every batch of the topic against what was accepted. */
+void collector_check(struct collector_world *w);
+
+#endif

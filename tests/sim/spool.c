@@ -1,0 +1,188 @@
+/* The world of the spool alone: its real code on the disk in memory, and a meter whose state is the number of its last
+ * batch. Several batches may go before one sync, records are often of one length, and lives are short: what a torn
+ * tail, a name or a page that is not on disk can do is seen at once.
+ *
+ * What must be true at each start: all that was synced in a life that was told so is there; nothing is that was not
+ * appended; each batch has the bytes it had; the state is that of the last; the position is not beyond what Kafka has.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/spool.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/worlds.h"
+
+enum { LIVES = 40, CALLS = 24, LENGTHS = 3, SEQ_MAX = LIVES * CALLS, ZEROS_SHOWN = 16 << 10 };
+
+struct world {
+    struct sim *sim;
+    struct disk disk;
+    struct spool_io io;
+    struct spool spool;
+    uint64_t segment_bytes, state; /* the last batch that the recovered state covers */
+    uint64_t appended, acked, delivered;
+    uint64_t content[SEQ_MAX + 1]; /* what makes the bytes of a batch, by its number */
+    bool full;
+};
+
+static bool fault(struct world *w, enum sim_fault kind)
+{
+    return !w->sim->quiet && sim_fault(w->sim, kind);
+}
+
+static bool disk_happens(void *arg, enum disk_event event)
+{
+    struct world *w = arg;
+    switch (event) {
+    case DISK_KEEPS: return sim_draw(w->sim, 2);
+    case DISK_FULL: return w->full;
+    case DISK_WRITE_SHORT: return fault(w, SIM_WRITE_SHORT);
+    case DISK_WRITE_FAILS: return fault(w, SIM_WRITE_FAILS);
+    case DISK_SYNC_FAILS: return fault(w, SIM_SYNC_FAILS);
+    default: return false;
+    }
+}
+
+/* ---- batches ---- */
+
+/* Their lengths come from few: records then fall where others were. */
+static size_t batch_of(uint64_t content, uint8_t out[static 2048])
+{
+    size_t length = 300 + content % LENGTHS * 500;
+    for (size_t i = 0; i < length; i++) out[i] = (uint8_t)(content * 131 + i * 7 + (content >> 8));
+    return length;
+}
+
+static enum sg_error apply(void *arg, enum spool_record_kind kind, uint64_t seq, const uint8_t *bytes, size_t length,
+                           struct sg_fault *f)
+{
+    struct world *w = arg;
+    (void)kind;
+    if (length != sizeof w->state) return length ? sg_fail(f, SG_ERR_MALFORMED, "a state of %zu bytes", length) : SG_OK;
+    memcpy(&w->state, bytes, length);
+    return w->state == seq ? SG_OK : sg_fail(f, SG_ERR_MALFORMED, "the state of another batch");
+}
+
+static enum sg_error append(struct world *w)
+{
+    uint8_t batch[2048];
+    uint64_t seq = spool_last_seq(&w->spool) + 1;
+    w->content[seq] = sim_draw(w->sim, 1 << 20);
+    w->appended = seq;
+    w->sim->rows++;
+    return spool_append(&w->spool, batch, batch_of(w->content[seq], batch), (const uint8_t *)&seq, sizeof seq, NULL);
+}
+
+static enum sg_error roll(struct world *w)
+{
+    uint64_t seq = spool_last_seq(&w->spool);
+    return spool_roll(&w->spool, (const uint8_t *)&seq, sizeof seq, NULL);
+}
+
+/* ---- lives ---- */
+
+static void expect_recovered(struct world *w)
+{
+    struct sim *s = w->sim;
+    uint64_t last = spool_last_seq(&w->spool);
+    s->checks++;
+    if (last < w->acked) sim_fail(s, "synced batches are gone: %" PRIu64 " of %" PRIu64, last, w->acked);
+    if (last > w->appended) sim_fail(s, "batch %" PRIu64 " was never appended, %" PRIu64 " was", last, w->appended);
+    if (w->state != last) sim_fail(s, "the state of batch %" PRIu64 " behind batch %" PRIu64, w->state, last);
+    if (spool_delivered_seq(&w->spool) > w->delivered) sim_fail(s, "a position beyond what Kafka has");
+    for (uint64_t seq = spool_delivered_seq(&w->spool) + 1; seq <= last && !s->failed; seq++) {
+        uint8_t want[2048];
+        const uint8_t *got;
+        size_t length;
+        struct sg_fault f = {0};
+        if (spool_read(&w->spool, seq, &got, &length, &f))
+            sim_fail(s, "batch %" PRIu64 " cannot be read: %s", seq, f.text);
+        else if (length != batch_of(w->content[seq], want) || memcmp(got, want, length) != 0)
+            sim_fail(s, "batch %" PRIu64 " has other bytes", seq);
+    }
+    w->appended = w->acked = last;
+}
+
+static bool start(struct world *w)
+{
+    struct sg_fault f = {0};
+    struct spool_options o = {.directory = "spool",
+                              .runner = "r1",
+                              .now = {1},
+                              .bytes_max = SPOOL_BYTES_MIN,
+                              .segment_bytes = w->segment_bytes,
+                              .io = &w->io};
+    w->state = 0;
+    enum sg_error e = spool_open(&w->spool, &o, apply, w, &f);
+    if (!e) expect_recovered(w);
+    sim_trace(w->sim, "starts: %s, batch %" PRIu64, e ? f.text : "well", w->acked);
+    if (e && !w->disk.dead && (w->sim->quiet || (e != SG_ERR_IO && e != SG_ERR_LIMIT)))
+        sim_fail(w->sim, "does not start: %s", f.text);
+    return !e;
+}
+
+/* One call, or two. */
+static enum sg_error act(struct world *w)
+{
+    struct sim *s = w->sim;
+    enum sg_error e = SG_OK;
+    switch (sim_draw(s, 8)) {
+    case 0: w->full = fault(w, SIM_DISK_FULL); return SG_OK;
+    case 1:
+        if (w->acked > w->delivered) w->delivered += 1 + sim_draw(s, w->acked - w->delivered);
+        return w->delivered > spool_delivered_seq(&w->spool) ? spool_delivered(&w->spool, w->delivered, NULL) : SG_OK;
+    case 2: return spool_save_cursor(&w->spool, NULL);
+    case 3:
+    case 4:
+        e = spool_sync(&w->spool, NULL);
+        if (!e) w->acked = spool_durable_seq(&w->spool);
+        return e;
+    default:
+        if (spool_wants_roll(&w->spool)) e = roll(w);
+        if (!e && spool_last_seq(&w->spool) < SEQ_MAX) e = append(w);
+        return e == SG_ERR_LIMIT ? SG_OK : e;
+    }
+}
+
+static void live(struct world *w)
+{
+    w->full = false;
+    if (!start(w)) return;
+    for (uint64_t calls = 1 + sim_draw(w->sim, CALLS); calls && !w->sim->failed; calls--) {
+        if (act(w)) break;
+        if (spool_durable_seq(&w->spool) > w->acked) w->acked = spool_durable_seq(&w->spool); /* a roll syncs too */
+    }
+    spool_close(&w->spool);
+}
+
+static void step(struct world *w)
+{
+    w->sim->now += SECOND_MS;
+    if (fault(w, SIM_COLLECTOR_KILLED)) w->disk.dies_at = w->disk.calls + 1 + sim_draw(w->sim, 2 * CALLS);
+    live(w);
+    if (fault(w, SIM_POWER_CUT))
+        disk_cut_power(&w->disk);
+    else
+        disk_restart(&w->disk);
+}
+
+bool spool_schedule(struct sim *s)
+{
+    struct world *w = calloc(1, sizeof *w);
+    if (!w) abort();
+    w->sim = s;
+    w->io = disk_io(&w->disk);
+    w->disk.happens = disk_happens;
+    w->disk.arg = w;
+    w->disk.reserve_shown = ZEROS_SHOWN;
+    w->segment_bytes = 1000 + sim_draw(s, 8000);
+    for (int i = 0; i < LIVES && sim_goes_on(s); i++) step(w);
+    s->quiet = true;
+    if (!s->failed) step(w);
+    disk_destroy(&w->disk);
+    free(w);
+    return !s->failed;
+}
