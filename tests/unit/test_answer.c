@@ -59,6 +59,8 @@ static const struct {
     {500, "", false, ANSWER_AMBIGUOUS, 0},
     {502, "<html>", false, ANSWER_AMBIGUOUS, 0},
     {503, ERROR("\"type\":\"api_error\""), false, ANSWER_AMBIGUOUS_NEXT, 0},
+    {503, "<html>", true, ANSWER_AMBIGUOUS_NEXT, 0},
+    {400, ERROR(INVALID ",\"message\":\"sg1-ab\",\"code\":\"another\""), false, ANSWER_REFUSED, LEDGER_REFUSED},
 };
 
 Test(answer, every_line_of_the_outcome_table)
@@ -130,4 +132,44 @@ Test(meters, what_would_count_otherwise_is_refused)
     cr_assert_eq(page(&s, "false", "1", "inactive", "sum", "c", "null", cursor), SG_OK);
     cr_assert_not(s.found);
     cr_assert_eq(meters_take_page(&s, 1, "[]", 2, cursor, NULL), SG_ERR_MALFORMED);
+}
+
+static enum sg_error take_page(const char *text, char *cursor)
+{
+    struct meter_slot slots[2] = {{.meter = {.field = FIELD_VCPU_MS}}, {.meter = {.field = FIELD_MEM_MIB_MS}}};
+    enum sg_error e = meters_take_page(slots, 2, text, strlen(text), cursor, NULL);
+    cr_assert_not(slots[0].found || slots[1].found);
+    return e;
+}
+
+#define METER(rest)                                                                                                    \
+    "{\"data\":[{\"event_name\":\"vcpu_ms\",\"status\":\"active\"," rest "},{\"event_name\":\"mem_mib_ms\"}]}"
+#define SUM        "\"default_aggregation\":{\"formula\":\"sum\"}"
+#define KEYS(c, v) "\"customer_mapping\":{\"event_payload_key\":" c "},\"value_settings\":{\"event_payload_key\":" v "}"
+#define LONG_KEY   "\"a2345678901234567890123456789012345678901234567890123456789012345678901234567890\""
+
+Test(meters, pages_of_any_other_form_are_refused_or_hold_nothing)
+{
+    char cursor[METERS_CURSOR_BYTES];
+    cr_assert_eq(take_page("{\"data\":7}", cursor), SG_ERR_MALFORMED);
+    cr_assert_eq(take_page("", cursor), SG_ERR_MALFORMED);
+    cr_assert_eq(take_page("{\"data\":[],\"has_more\":true}", cursor), SG_OK);
+    cr_assert_str_eq(cursor, "");
+    cr_assert_eq(take_page("{\"data\":[7,null,{\"event_name\":7}],\"has_more\":1}", cursor), SG_OK);
+    cr_assert_eq(take_page("{\"data\":[{\"id\":\"\"}],\"has_more\":true}", cursor), SG_ERR_MALFORMED);
+    cr_assert_eq(take_page(METER(SUM), cursor), SG_ERR_CONFIG);
+    cr_assert_eq(take_page(METER(SUM "," KEYS("\"c\"", "\"\"")), cursor), SG_ERR_CONFIG);
+    cr_assert_eq(take_page(METER(SUM "," KEYS("\"c\"", "7")), cursor), SG_ERR_CONFIG);
+    cr_assert_eq(take_page(METER(SUM "," KEYS(LONG_KEY, "\"v\"")), cursor), SG_ERR_CONFIG);
+    cr_assert_eq(take_page(METER(SUM "," KEYS("\"c\"", "\"v\"") ",\"event_time_window\":7"), cursor), SG_ERR_CONFIG);
+}
+
+Test(meters, no_window_named_is_none)
+{
+    static const char text[] =
+        "{\"data\":[{\"event_name\":\"vcpu_ms\",\"status\":\"active\"," SUM "," KEYS("\"c\"", "\"v\"") "}]}";
+    struct meter_slot slot = {.meter = {.field = FIELD_VCPU_MS}};
+    char cursor[METERS_CURSOR_BYTES];
+    cr_assert_eq(meters_take_page(&slot, 1, text, sizeof text - 1, cursor, NULL), SG_OK);
+    cr_assert(slot.found && slot.meter.mode == BILL_DELTA);
 }

@@ -44,6 +44,7 @@ Test(cell, names_that_are_no_field_are_refused)
                                         "api.other.0xx",
                                         "api..2xx",
                                         "exit.1234",
+                                        "exit.07",
                                         "exit./",
                                         "exit.a",
                                         "api.other-2xx",

@@ -109,6 +109,7 @@ Test(price, every_rule_of_a_book_is_kept)
         "{\"currency\":7,\"versions\":[]}",
         "{\"currency\":\"USD\",\"versions\":{}}",
         "{\"currency\":\"USD\",\"versions\":[],\"x\":1}",
+        "7",
         BOOK("7"),
         BOOK("{}"),
         BOOK(VERSION("\"a.b\"", FIRST, "\"1\"", "\"1\"")),
