@@ -1,7 +1,9 @@
 """`deploy/local test`: every stage in turn, all output on the screen, a summary at the end. A stage that cannot run has failed."""
+import glob
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 from . import tools
@@ -38,18 +40,43 @@ def _harness(*verb):
     return _build("release") and _run(tools.PYTHON, "-m", "harness", *verb, SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
 
 
+def _coverage():
+    """Branches of the pure cores that unit tests and fuzz corpora take; counters of former runs do not count."""
+    folder = os.path.join(tools.ROOT, "build/coverage")
+    for counters in glob.glob(os.path.join(folder, "**", "*.gcda"), recursive=True):
+        os.remove(counters)
+    return _ctest("coverage", "-R", "^(unit|fuzz)_", SANDGLASS_SIM_SEEDS="20") and _run(os.path.join(tools.ROOT, "tests/coverage"), folder)
+
+
+def _sanitized_pipeline(preset):
+    """Real daemons of a sanitized build through one sandbox's life, with kill -9, and to a clean end. Reports go to files: a daemon's exit
+    code is nobody's concern after kill -9."""
+    suppressions = "suppressions=%s " % os.path.join(tools.ROOT, "tests/tsan/suppressions") if preset == "tsan" else ""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = "%slog_path=%s" % (suppressions, os.path.join(folder, "report"))
+        good = _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "tests/system/test_skeleton.py",
+                    SANDGLASS_BUILD=os.path.join(tools.ROOT, "build", preset), TSAN_OPTIONS=settings, ASAN_OPTIONS=settings, UBSAN_OPTIONS=settings)
+        for name in sorted(os.listdir(folder)):
+            good = False
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as report:
+                print(report.read())
+    return good
+
+
 # Tests of Python code are the same whatever C is built with; sanitizers run the simulations with fewer seeds.
 WITHOUT_PYTHON = ("-E", "check_source|stripe_double")
 STAGES = {
     "check-source": _check_source,
     "unit": lambda: _ctest("dev") and _ctest("release", *WITHOUT_PYTHON),
-    "sanitize": lambda: _ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200"),
+    "sanitize": lambda: _ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200") and _sanitized_pipeline("asan-ubsan"),
     "system": _system,
     "torture": lambda: _harness("torture", "--rounds", "15"),
     "demo": lambda: _harness("demo"),
 }
-# Only when it is asked for: it takes as long as one likes.
+# Only when it is asked for. Fuzzing takes as long as one likes.
 BY_NAME = {
+    "coverage": lambda options: _coverage(),
+    "tsan": lambda options: _ctest("tsan", "-R", "^(threads|sim_)") and _sanitized_pipeline("tsan"),
     "fuzz": lambda options: _run(tools.PYTHON, "tests/fuzz/run", "--runs", str(options.runs)),
 }
 
