@@ -10,6 +10,7 @@
 #include "aggregator/store/redis_store.h"
 #include "proto/keys.h"
 #include "proto/text.h"
+#include "sandglass/limits.h"
 
 enum { CHUNK = 500, ARGS_MAX = 8, NUMBER_BYTES = 24 };
 
@@ -59,31 +60,63 @@ static bool split_member(const struct redisReply *member, enum window_kind w, st
     return true;
 }
 
-static enum sg_error give_rollup(const struct redisReply *member, const struct redisReply *hash, enum window_kind w,
-                                 view_each_rollup *each, void *arg)
+/* Who takes rollups: summed, or cell by cell. */
+struct rollup_reader {
+    enum window_kind window;
+    view_each_rollup *rollup;
+    view_each_cell *cell;
+    void *arg;
+};
+
+static enum sg_error give_sums(const struct rollup_reader *to, struct view_rollup *r, const struct redisReply *hash)
 {
     struct sums sums = {0};
-    struct view_rollup r;
-    if (!reply_is_text(member) || !reply_is_pairs(hash) || !split_member(member, w, &r)) return SG_ERR_CORRUPT;
-    if (hash->elements == 0) return SG_OK; /* it has expired */
     enum sg_error e = sum_cells(hash, &sums);
-    r.sums = &sums;
-    if (!e) e = each(arg, &r);
+    r->sums = &sums;
+    if (!e) e = to->rollup(to->arg, r);
     sums_destroy(&sums);
     return e == SG_ERR_MALFORMED ? SG_ERR_CORRUPT : e;
 }
 
-enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w, struct wall_ms from, struct wall_ms to,
-                           view_each_rollup *each, void *arg, struct sg_fault *f)
+static enum sg_error give_cells(const struct rollup_reader *to, const struct view_rollup *r,
+                                const struct redisReply *hash)
+{
+    const struct redisReply *cell[PARTITIONS_MAX] = {NULL};
+    enum sg_error e = SG_OK;
+    for (size_t i = 0; i < hash->elements; i += 2) {
+        int64_t p;
+        if (!reply_i64(hash->element[i], &p) || p >= PARTITIONS_MAX || !reply_is_text(hash->element[i + 1]))
+            return SG_ERR_CORRUPT;
+        cell[p] = hash->element[i + 1];
+    }
+    for (uint32_t p = 0; !e && p < PARTITIONS_MAX; p++) {
+        if (!cell[p]) continue;
+        struct view_cell out = {r->start, r->project, r->region, p, cell[p]->str, cell[p]->len};
+        e = to->cell(to->arg, &out);
+    }
+    return e;
+}
+
+static enum sg_error give_rollup(const struct redisReply *member, const struct redisReply *hash,
+                                 const struct rollup_reader *to)
+{
+    struct view_rollup r;
+    if (!reply_is_text(member) || !reply_is_pairs(hash) || !split_member(member, to->window, &r)) return SG_ERR_CORRUPT;
+    if (hash->elements == 0) return SG_OK; /* it has expired */
+    return to->cell ? give_cells(to, &r, hash) : give_sums(to, &r, hash);
+}
+
+static enum sg_error read_rollups(struct view *v, const char *team, struct wall_ms from, struct wall_ms to,
+                                  const struct rollup_reader *reader, struct sg_fault *f)
 {
     char index[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX];
     struct number first, last, offset, count;
     uint32_t shard = shard_of_team(team, v->shards);
     enum sg_error e = SG_OK;
     if (from.v >= to.v) return SG_OK;
-    key_rollup_index(index, shard, w, team);
+    key_rollup_index(index, shard, reader->window, team);
     size_t length = key_plain(prefix, shard, "u");
-    snprintf(prefix + length, sizeof prefix - length, ":%c:", window_letter(w));
+    snprintf(prefix + length, sizeof prefix - length, ":%c:", window_letter(reader->window));
     for (int64_t at = 0, taken = CHUNK; !e && taken == CHUNK; at += CHUNK) {
         struct redisReply *reply = NULL;
         const struct store_bytes args[] = {store_text(index),
@@ -98,7 +131,7 @@ enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w,
         taken = (int64_t)reply->elements / 2;
         if (!reply_is_pairs(reply)) e = SG_ERR_CORRUPT;
         for (size_t i = 0; !e && i < reply->elements; i += 2)
-            e = give_rollup(reply->element[i], reply->element[i + 1], w, each, arg);
+            e = give_rollup(reply->element[i], reply->element[i + 1], reader);
         if (e == SG_ERR_CORRUPT)
             (void)sg_fail(f, e, "the view holds a rollup that cannot be read");
         else if (e)
@@ -106,6 +139,20 @@ enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w,
         freeReplyObject(reply);
     }
     return e;
+}
+
+enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w, struct wall_ms from, struct wall_ms to,
+                           view_each_rollup *each, void *arg, struct sg_fault *f)
+{
+    const struct rollup_reader reader = {.window = w, .rollup = each, .arg = arg};
+    return read_rollups(v, team, from, to, &reader, f);
+}
+
+enum sg_error view_cells(struct view *v, const char *team, enum window_kind w, struct wall_ms from, struct wall_ms to,
+                         view_each_cell *each, void *arg, struct sg_fault *f)
+{
+    const struct rollup_reader reader = {.window = w, .cell = each, .arg = arg};
+    return read_rollups(v, team, from, to, &reader, f);
 }
 
 /* ---- runs ---- */

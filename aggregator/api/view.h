@@ -44,6 +44,20 @@ typedef enum sg_error view_each_rollup(void *arg, const struct view_rollup *roll
 SG_MUST_USE enum sg_error view_rollups(struct view *v, const char *team, enum window_kind w, struct wall_ms from,
                                        struct wall_ms to, view_each_rollup *each, void *arg, struct sg_fault *f);
 
+/* One cell of a rollup as it is stored (proto/cell.h). Valid during the call. */
+struct view_cell {
+    struct wall_ms start;
+    const char *project, *region;
+    uint32_t partition;
+    const char *text;
+    size_t length;
+};
+/* Takes a cell; anything but OK ends the reading and is what it returns. */
+typedef enum sg_error view_each_cell(void *arg, const struct view_cell *cell);
+/* As view_rollups, cell by cell: by start, then by project and region as they stand in the index, then by partition. */
+SG_MUST_USE enum sg_error view_cells(struct view *v, const char *team, enum window_kind w, struct wall_ms from,
+                                     struct wall_ms to, view_each_cell *each, void *arg, struct sg_fault *f);
+
 /* What fell into one hour of a run. */
 struct view_run_hour {
     struct wall_ms start;

@@ -40,6 +40,8 @@ enum ctl_option {
     OPTION_PARTITIONS,
     OPTION_REPLICATION,
     OPTION_COUNT,
+    OPTION_INTO,
+    OPTION_ALONE,
     CTL_OPTIONS
 };
 
@@ -67,6 +69,8 @@ SG_MUST_USE bool ctl_take_id(const char *what, const char *text, struct id *out)
 /* Takes an instant from an option; fallback when it is not given; false (and said) when it is none. */
 SG_MUST_USE bool ctl_take_time(const struct ctl_call *c, enum ctl_option o, struct wall_ms fallback,
                                struct wall_ms *out);
+/* Takes --step; fallback when it is not given; false (and said) when it is none. */
+SG_MUST_USE bool ctl_take_step(const struct ctl_call *c, enum window_kind fallback, enum window_kind *out);
 
 /* key create TEAM --role ROLE [--region eu] */
 int ctl_key_create(const struct ctl_call *c);
@@ -84,6 +88,10 @@ int ctl_usage(const struct ctl_call *c);
 int ctl_status(const struct ctl_call *c);
 /* reconcile [--json] */
 int ctl_reconcile(const struct ctl_call *c);
+/* digest [--from T] [--to T] [--step hour] [--json] */
+int ctl_digest(const struct ctl_call *c);
+/* rebuild --into FILE [--alone] [--json] */
+int ctl_rebuild(const struct ctl_call *c);
 /* decode FILE */
 int ctl_decode(const struct ctl_call *c);
 /* spool verify DIR */

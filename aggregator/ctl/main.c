@@ -55,6 +55,8 @@ static const struct {
     [OPTION_PARTITIONS] = {"--partitions", false},
     [OPTION_REPLICATION] = {"--replication", false},
     [OPTION_COUNT] = {"--count", false},
+    [OPTION_INTO] = {"--into", false},
+    [OPTION_ALONE] = {"--alone", true},
 };
 
 #define BIT(o) (1u << (o))
@@ -80,6 +82,12 @@ static const struct command {
     {"status", "[--json]", "whether every program is healthy", 0, BIT(OPTION_JSON), true, ctl_status},
     {"reconcile", "[--json]", "holds what was accepted against rollups, ledger and what was billed", 0,
      BIT(OPTION_JSON), true, ctl_reconcile},
+    {"digest", "[--from T] [--to T] [--step minute|hour|day] [--json]",
+     "the view's windows with a digest of their cells", 0,
+     BIT(OPTION_FROM) | BIT(OPTION_TO) | BIT(OPTION_STEP) | BIT(OPTION_JSON), true, ctl_digest},
+    {"rebuild", "--into FILE [--alone] [--json]",
+     "fills the empty Redis of an aggregator's configuration, and compares", 0,
+     BIT(OPTION_INTO) | BIT(OPTION_ALONE) | BIT(OPTION_JSON), true, ctl_rebuild},
     {"decode", "FILE", "a batch or a spool segment as JSON lines", 1, 0, false, ctl_decode},
     {"spool verify", "DIR", "checks every record of a spool", 1, 0, false, ctl_spool_verify},
     {"spool dump", "DIR", "a spool's batches as JSON lines", 1, 0, false, ctl_spool_dump},
@@ -125,6 +133,21 @@ bool ctl_take_time(const struct ctl_call *c, enum ctl_option o, struct wall_ms f
     *out = fallback;
     if (!text || rfc3339_parse(text, strlen(text), out)) return true;
     fprintf(stderr, "sandglass: %s must be RFC 3339 or Unix seconds\n", options[o].name);
+    return false;
+}
+
+bool ctl_take_step(const struct ctl_call *c, enum window_kind fallback, enum window_kind *out)
+{
+    static const char *const steps[WINDOW_KINDS] = {"minute", "hour", "day"};
+    const char *text = c->option[OPTION_STEP];
+    *out = fallback;
+    if (!text) return true;
+    for (int i = 0; i < WINDOW_KINDS; i++) {
+        if (strcmp(steps[i], text) != 0) continue;
+        *out = (enum window_kind)i;
+        return true;
+    }
+    fprintf(stderr, "sandglass: --step must be minute, hour or day\n");
     return false;
 }
 

@@ -48,19 +48,6 @@ static enum sg_error print_window(void *arg, const struct view_rollup *r)
     return SG_OK;
 }
 
-static bool take_step(const char *text, enum window_kind *out)
-{
-    static const char *const steps[] = {"minute", "hour", "day"};
-    *out = WINDOW_HOUR;
-    if (!text) return true;
-    for (int i = 0; i < WINDOW_KINDS; i++) {
-        if (strcmp(steps[i], text) != 0) continue;
-        *out = (enum window_kind)i;
-        return true;
-    }
-    return false;
-}
-
 int ctl_usage(const struct ctl_call *c)
 {
     struct printer p = {.json = c->option[OPTION_JSON] != NULL};
@@ -73,7 +60,7 @@ int ctl_usage(const struct ctl_call *c)
     if (!ctl_take_time(c, OPTION_FROM, (struct wall_ms){0}, &from) ||
         !ctl_take_time(c, OPTION_TO, (struct wall_ms){WALL_MS_MAX}, &to))
         return CTL_USAGE;
-    if (!take_step(c->option[OPTION_STEP], &step)) return ctl_misuse("--step must be minute, hour or day");
+    if (!ctl_take_step(c, WINDOW_HOUR, &step)) return CTL_USAGE;
     buffer_init(&p.line, LINE_BYTES_MAX);
     enum sg_error e = view_open(c->config, &v, &f);
     if (!e && !p.json)

@@ -131,6 +131,14 @@ static uint64_t stored_position(const struct rollup *r, const struct rollup_part
     return least;
 }
 
+/* Up to where the view has what the log has: what the log has forgotten it cannot have any more. */
+static uint64_t reached_position(const struct rollup *r, uint32_t partition)
+{
+    const struct rollup_partition *p = &r->partition[partition];
+    uint64_t stored = stored_position(r, p);
+    return p->log_start > stored ? p->log_start : stored;
+}
+
 /* Lag is what the view lacks: to the log's end as last known. While that is not known there is something to be done. */
 static void report_lag(struct aggregator *a)
 {
@@ -138,12 +146,10 @@ static void report_lag(struct aggregator *a)
     const uint32_t *partitions = consumer_partitions(a->consumer, &count);
     uint64_t lag = 0, sum = 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t end, stored = stored_position(&a->rollup, &a->rollup.partition[partitions[i]]);
+        uint64_t end, stored = reached_position(&a->rollup, partitions[i]);
         if (consumer_end(a->consumer, partitions[i], &end) && end > a->ends[partitions[i]])
             a->ends[partitions[i]] = end;
         end = a->ends[partitions[i]];
-        if (a->rollup.partition[partitions[i]].log_start > stored)
-            stored = a->rollup.partition[partitions[i]].log_start;
         lag += end > stored ? end - stored : 0;
         sum += stored;
     }
@@ -517,7 +523,7 @@ enum sg_error aggregator_begin(struct aggregator *a, struct sg_fault *f)
         health_set_fault(&a->health, AGGREGATOR_KAFKA, "the events topic cannot be read");
         log_fault(LOG_WARN, "waiting", &why);
         if (loop_turn(&a->loop, POLL_MS, f)) return SG_ERR_IO;
-        if (loop_stopping(&a->loop)) return SG_ERR_STATE;
+        if (loop_stopping(&a->loop)) return sg_fail(f, SG_ERR_STATE, "asked to stop");
         service_alive();
     }
     health_clear(&a->health, AGGREGATOR_KAFKA);
@@ -553,6 +559,16 @@ void aggregator_end(struct aggregator *a)
 {
     struct sg_fault why;
     if (rollup_ready(&a->rollup)) (void)!sync_flush(&a->sync, &why);
+}
+
+bool aggregator_reached(const struct aggregator *a, const uint64_t *ends)
+{
+    size_t count;
+    (void)consumer_partitions(a->consumer, &count);
+    if (count < a->rollup.partitions || !consumer_placed(a->consumer)) return false;
+    for (uint32_t p = 0; p < a->rollup.partitions; p++)
+        if (reached_position(&a->rollup, p) < ends[p]) return false;
+    return true;
 }
 
 enum sg_error aggregator_run(struct aggregator *a, struct sg_fault *f)

@@ -109,6 +109,8 @@ SG_MUST_USE enum sg_error aggregator_turn(struct aggregator *a, struct sg_fault 
 void aggregator_end(struct aggregator *a);
 /* All of that, until SIGTERM or SIGINT: OK, or why it cannot go on. */
 SG_MUST_USE enum sg_error aggregator_run(struct aggregator *a, struct sg_fault *f);
+/* True when every partition is ours and the view has all that is below ends[partition]. After the beginning. */
+bool aggregator_reached(const struct aggregator *a, const uint64_t *ends);
 /* Safe on a zeroed struct. */
 void aggregator_destroy(struct aggregator *a);
 

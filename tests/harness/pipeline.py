@@ -14,6 +14,7 @@ HAPPY PATH  create(): choose ports. start(): Kafka, Redis and the double side by
 FAILURES    Whatever does not come up is a HarnessError that carries the end of its log.
 """
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -83,6 +84,7 @@ class Pipeline:
         world = {"run_dir": self.path("run"), "log_dir": self.path("log"), "bound": bound}
         self.kafka = Kafka(self.path("kafka"), tools.KAFKA_JARS, self.made["kafka"], **world)
         self.redis = Redis(self.path("redis"), self.made["redis"], **world)
+        self.spares = []  # of Redis: not the one that serves
         self.stripe = Process("stripe", **world)
         self.programs = {name: Process(name, **world) for name in self.made["ops_ports"]}
         self.proxy = Proxy(Process("proxy", **world), self.made["proxy_port"], self.made["links"])
@@ -275,6 +277,27 @@ class Pipeline:
         self.operator_key()
         self.write_endpoints()
 
+    def spare_redis(self, name):
+        """Another Redis beside the one that serves, empty, started; and the path of the configuration of an aggregator for it."""
+        settings = {**Redis.new_settings(appendfsync=self.made["redis"]["appendfsync"]), "password": self.made["redis"]["password"]}
+        spare = Redis(self.path(name), settings, run_dir=self.path("run"), log_dir=self.path("log"), bound=self.bound, name=name)
+        self.spares.append(spare)
+        spare.start()
+        spare.wait_ready()
+        file = self.path("etc", name + ".conf")
+        ops = "127.0.0.1:%d" % self.made["ops_ports"]["aggregator"]
+        config.write(file, config.aggregator(dataclasses.replace(self.shared(), redis=spare.address), instance="aggregator-1", ops_listen=ops))
+        return spare, file
+
+    def switch_redis(self, spare):
+        """Switch over: every program goes on with that Redis."""
+        self.spares.remove(spare)
+        self.spares.append(self.redis)
+        self.redis, self.made["redis"] = spare, spare.settings
+        self.write_configs()
+        for name in ("aggregator", "api", "exporter"):
+            self.restart(name)
+
     def _create_topics(self):
         self.cli_text("topics", "create", "--partitions", str(config.PARTITIONS), "--replication", str(len(self.kafka.nodes)))
 
@@ -293,6 +316,8 @@ class Pipeline:
         """kill -9 of everything."""
         for process in reversed(self.processes().values()):
             process.kill()
+        for spare in self.spares:
+            spare.kill()
 
     # The command line.
 

@@ -82,12 +82,12 @@ class Redis:
     in between; a replica follows its primary through `replication_port`, so that either can be pointed elsewhere.
     """
 
-    def __init__(self, folder, settings, *, run_dir, log_dir, bound):
+    def __init__(self, folder, settings, *, run_dir, log_dir, bound, name="redis"):
         self.folder, self.settings = folder, settings
         self.nodes = {}
         for node in range(1, len(settings["ports"]) + 1):
-            name = "redis" if len(settings["ports"]) == 1 else "redis-%d" % node
-            self.nodes[name] = Process(name, run_dir, log_dir, bound)
+            node_name = name if len(settings["ports"]) == 1 else "%s-%d" % (name, node)
+            self.nodes[node_name] = Process(node_name, run_dir, log_dir, bound)
         self.primary = next(iter(self.nodes))  # of a pair
 
     @staticmethod
@@ -276,6 +276,11 @@ class Redis:
         """CONFIG SET on every node."""
         for name in self.nodes:
             self._answers(name, "CONFIG", "SET", parameter, value)
+
+    def keys(self):
+        """Every key, of one server."""
+        (keys,) = self.many([("KEYS", "*")])
+        return keys
 
     def flush_all(self):
         """Empty it."""
