@@ -1,9 +1,9 @@
 """Whether everything that was acked has arrived: judged from Kafka's ends, the view's own positions and Stripe's books, not from what our
 programs say about themselves (except for a collector's lag: only it knows what is still in its spool).
 
-Settled is, in this order: no collector has anything left to send; the vector of every shard stands at or beyond the end of every partition
-as of then; and for every hour that is closed by its shard's watermark, the double bills what the rollups say, for every team with a customer,
-and the exporter has written down that it was so. Keys and texts: proto/redis.md, proto/ledger.md, proto/control.md.
+Settled is, in this order: no collector has anything left to send; the vector of every shard knows of every partition and stands at or beyond
+its end as of then; for every hour that is closed by its shard's watermark, the double bills what the rollups say, for every team with a customer,
+and the exporter has written down that it was so; and no other hour is billed, for a watermark that a rebuild begins anew is not in yet. Keys and texts: proto/redis.md, proto/ledger.md, proto/control.md.
 """
 import json
 import subprocess
@@ -73,7 +73,9 @@ def not_rolled_up(pipeline, ends):
     reasons = []
     for number, shard in shards(pipeline).items():
         behind = sum(max(0, end - shard.offsets.get(partition, 0)) for partition, end in ends.items())
-        if behind:
+        if not shard.whole:
+            reasons.append("shard %d knows of %d partitions" % (number, len(shard.offsets)))
+        elif behind:
             reasons.append("shard %d is %d behind" % (number, behind))
     return reasons
 
@@ -129,6 +131,7 @@ def unbilled(pipeline, customers):
     books = _books(pipeline, {(number, team) for number, team, _ in rollups})
     for (number, team, hour), sums in rollups.items():
         if not state[number].closed(hour):
+            reasons.extend("hour %d: billed, and not closed" % hour for meter, _ in config.METERS if billed.get((customers[team], meter, hour)))
             continue
         for meter, _ in config.METERS:
             wanted, has = sums.get(meter, 0), billed.get((customers[team], meter, hour), 0)

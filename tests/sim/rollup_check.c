@@ -161,7 +161,7 @@ static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e
 
 static void check_vector(struct look *l, bool whole)
 {
-    char key[KEY_BYTES_MAX], field[8];
+    char key[KEY_BYTES_MAX], field[12];
     struct heard heard[RUNNERS_MAX];
     key_plain(key, l->shard, "v");
     for (uint32_t p = 0; p < l->w->parts; p++) {
@@ -238,7 +238,7 @@ static void check_rollup_index(struct look *l, const struct oracle_cell *c)
 
 static void check_run_index(struct look *l, const struct oracle_cell *c)
 {
-    char active[KEY_BYTES_MAX], ended[KEY_BYTES_MAX], key[KEY_BYTES_MAX], field[8], team[] = {'t', 0, 0};
+    char active[KEY_BYTES_MAX], ended[KEY_BYTES_MAX], key[KEY_BYTES_MAX], field[12], team[] = {'t', 0, 0};
     const struct rollup_sandbox *b = &l->w->sandbox[c->name.sandbox];
     struct run run;
     uint64_t offset;
