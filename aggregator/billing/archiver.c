@@ -93,7 +93,7 @@ static enum sg_error archive_cells(struct exporter *x, struct shard *s, const st
     struct pile p = {0};
     struct redisReply *reply = NULL;
     size_t count = 0;
-    struct view_arch *arch = calloc(VIEW_ARCH_MAX, sizeof *arch);
+    struct view_arch *arch = malloc(VIEW_ARCH_MAX * sizeof *arch);
     if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory");
     buffer_init(&p.open, ARCHIVE_BYTES_MAX);
     enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, wrapped, f);

@@ -172,9 +172,18 @@ static int expireat(lua_State *l)
     return push_count(l, k && k->live);
 }
 
-static double score_of(const struct redis_field *f)
+/* Scores of the view are times: whole numbers. */
+static uint64_t score_in(const char *text)
 {
-    return strtod(f->text, NULL);
+    uint64_t v = 0;
+    for (; *text >= '0' && *text <= '9'; text++) v = 10 * v + (uint64_t)(*text - '0');
+    if (*text) abort();
+    return v;
+}
+
+static uint64_t score_of(const struct redis_field *f)
+{
+    return score_in(f->text);
 }
 
 /* key [GT|LT] score member */
@@ -182,7 +191,7 @@ static int zadd(lua_State *l)
 {
     int at = lua_gettop(l) - 1;
     const struct redis_field *f = redis_state_get(running.state, word(l, 2), word(l, at + 1));
-    double score = strtod(word(l, at).p, NULL);
+    uint64_t score = score_in(word(l, at).p);
     bool greater = at == 4 && strcmp(word(l, 3).p, "GT") == 0, less = at == 4 && strcmp(word(l, 3).p, "LT") == 0;
     if (at < 3 || at > 4 || (at == 4 && !greater && !less)) return luaL_error(l, "not modelled");
     if (f && ((greater && score <= score_of(f)) || (less && score >= score_of(f)))) return push_count(l, 0);
@@ -191,7 +200,7 @@ static int zadd(lua_State *l)
 
 static bool before(const struct redis_field *a, const struct redis_field *b)
 {
-    double x = score_of(a), y = score_of(b);
+    uint64_t x = score_of(a), y = score_of(b);
     return x < y || (x == y && strcmp(a->name, b->name) < 0);
 }
 

@@ -53,7 +53,7 @@ static size_t alive(const struct rollup_world *w)
 static void misfortune_of_runners(struct rollup_world *w, struct rollup_runner *q)
 {
     if (rollup_fault(w, SIM_COLLECTOR_RESTARTS)) rollup_runner_restarts(w, q);
-    if (sim_draw(w->sim, 3) == 0 && rollup_fault(w, SIM_SPOOL_LOST)) rollup_spool_lost(w, q);
+    if (rollup_fault(w, SIM_SPOOL_LOST)) rollup_spool_lost(w, q);
     if (rollup_fault(w, SIM_RUNNER_VANISHES)) q->away_until = w->sim->now + (int64_t)sim_draw(w->sim, 3 * GRACE_MS);
     if (rollup_fault(w, SIM_LEADER_MOVES)) rollup_leader_moves(w, q->partition);
 }
@@ -63,7 +63,7 @@ static void misfortune_of_shards(struct rollup_world *w, uint32_t shard)
     if (rollup_fault(w, SIM_REDIS_ROLLED_BACK)) rollup_roll_back(w, shard);
     if (sim_draw(w->sim, 3) == 0 && rollup_fault(w, SIM_REDIS_EMPTIED)) rollup_empty(w, shard);
     if (rollup_fault(w, SIM_REDIS_FAILS_OVER)) rollup_fail_over(w, shard);
-    if (w->shard[shard].has_old && sim_draw(w->sim, 20) == 0) rollup_old_gone(w, shard);
+    if (w->shard[shard].has_old && sim_draw(w->sim, 6) == 0) rollup_old_gone(w, shard, sim_draw(w->sim, 2));
     if (rollup_fault(w, SIM_REDIS_AWAY))
         w->shard[shard].away_until = w->sim->now + (int64_t)sim_draw(w->sim, MINUTE_MS);
 }
@@ -160,7 +160,7 @@ static void settle(struct rollup_world *w, bool archived)
         for (size_t i = 0; i < PROCESSES; i++)
             if (w->process[i].alive && w->process[i].asleep_until <= s->now) rollup_process_turn(w, &w->process[i]);
         for (uint32_t i = 0; archived && i < w->shards; i++) (void)rollup_archive(w, i);
-        s->now += (int64_t)sim_draw(s, SECOND_MS);
+        s->now += (int64_t)sim_draw(s, 4 * SECOND_MS);
         if (all_in(w) && (!archived || all_archived(w))) return;
     }
     sim_fail(s, "no progress in quiet");
@@ -175,9 +175,10 @@ static void idle_batches(struct rollup_world *w)
 static void quiet(struct rollup_world *w)
 {
     w->sim->quiet = true;
+    w->hurried = sim_draw(w->sim, 4);
     while (w->lates) rollup_late_arrives(w);
     for (uint32_t s = 0; s < w->shards; s++) {
-        rollup_old_gone(w, s);
+        rollup_old_gone(w, s, false);
         w->shard[s].away_until = 0;
     }
     for (size_t i = 0; i < PROCESSES; i++) {
@@ -218,7 +219,7 @@ static void month_passes(struct rollup_world *w)
     for (uint32_t i = 0; i < w->runners; i++) w->runner[i].active_count = 0;
     for (size_t i = 0; i < PROCESSES; i++)
         if (w->process[i].asleep_until) w->process[i].asleep_until = s->now + 1;
-    s->quiet = false;
+    s->quiet = w->hurried = false;
 }
 
 static void rebuild(struct rollup_world *w, size_t processes)
@@ -288,7 +289,7 @@ bool rollup_schedule(struct sim *s)
         while (s->steps < w->steps_end && sim_goes_on(s)) rollup_step(w);
         if (!s->failed) quiet(w);
     }
-    for (size_t i = 1; i <= 2 && !s->failed; i++) rebuild(w, i);
+    for (size_t i = 1, most = 1 + !sim_draw(s, 3); i <= most && !s->failed; i++) rebuild(w, i);
     end(w);
     return !s->failed;
 }

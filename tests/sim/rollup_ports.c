@@ -232,7 +232,7 @@ enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms, struct cons
         out->kind = CONSUMER_ASSIGNMENT;
         return SG_OK;
     }
-    if (!c->placed || sim_draw(world->sim, 16) == 0) return SG_OK;
+    if (!c->placed || (!world->hurried && sim_draw(world->sim, 16) == 0)) return SG_OK;
     size_t first = sim_draw(world->sim, c->count);
     for (size_t i = 0; i < c->count && out->kind == CONSUMER_NOTHING; i++) fetch(c, (first + i) % c->count, out);
     return SG_OK;

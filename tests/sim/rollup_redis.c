@@ -191,11 +191,13 @@ void rollup_fail_over(struct rollup_world *w, uint32_t shard)
     for (size_t i = 0; i < PROCESSES; i++) w->process[i].old[shard] = sim_draw(w->sim, 2);
 }
 
-void rollup_old_gone(struct rollup_world *w, uint32_t shard)
+void rollup_old_gone(struct rollup_world *w, uint32_t shard, bool wins)
 {
     struct rollup_shard *h = &w->shard[shard];
     if (!h->has_old) return;
-    redis_state_destroy(&h->old);
+    redis_state_destroy(wins ? &h->now : &h->old);
+    if (wins) h->now = h->old;
+    h->old = (struct redis_state){0};
     h->has_old = false;
     for (size_t i = 0; i < PROCESSES; i++) w->process[i].old[shard] = false;
 }

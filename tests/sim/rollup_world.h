@@ -159,6 +159,7 @@ struct rollup_world {
     struct exporter_config archiver_config;
     unsigned depth, incarnations;
     uint64_t steps_end; /* of this storm */
+    bool hurried;       /* in this quiet messages come as fast as they are taken */
 };
 
 /* One of the world's faults happens now; never in quiet. */
@@ -211,8 +212,8 @@ void rollup_late_drop(struct rollup_world *w);
 void rollup_roll_back(struct rollup_world *w, uint32_t shard);
 void rollup_empty(struct rollup_world *w, uint32_t shard);
 void rollup_fail_over(struct rollup_world *w, uint32_t shard);
-/* Nobody talks to old primaries any more. */
-void rollup_old_gone(struct rollup_world *w, uint32_t shard);
+/* There is one primary again; wins: the old one. */
+void rollup_old_gone(struct rollup_world *w, uint32_t shard, bool wins);
 
 /* ---- what must be true ---- */
 
