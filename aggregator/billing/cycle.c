@@ -52,11 +52,11 @@ static void positions_text(const struct cycle_hour *h, char out[static LEDGER_PO
                                      h->reach[p]);
 }
 
-/* The cells that `due` speaks of are in the snapshot. */
-static bool covers(const struct cycle_hour *h, const struct cycle_group *g)
+/* All that `due` speaks of is in the snapshot. */
+static bool covers(const struct cycle *c, const struct cycle_group *g)
 {
     for (size_t i = 0; i < g->count; i++)
-        if (h->reach[g->first[i].partition] < g->first[i].offset) return false;
+        if (c->vouched[g->first[i].partition] < g->first[i].offset) return false;
     return true;
 }
 
@@ -88,5 +88,5 @@ bool cycle_plan(const struct cycle *c, const struct cycle_group *g, const struct
         t->pending++;
     else if (verdicts[PLAN_SETTLED] < c->meter_count)
         t->waiting++;
-    return verdicts[PLAN_SETTLED] == c->meter_count && covers(h, g);
+    return verdicts[PLAN_SETTLED] == c->meter_count && covers(c, g);
 }

@@ -4,8 +4,9 @@
  * CLOSED   a hour is billed once the watermark is past its end and the close delay: all of its usage is in, but for
  *          what comes late, which makes another revision.
  * PENDING  a team without a customer is not looked at, unless its hour was already pushed under one.
- * DONE     an hour leaves `due` when every meter of it is settled by a snapshot that held at least the cells that
- *          `due` spoke of. A snapshot that shows less, because the view was rolled back, settles nothing. */
+ * DONE     an hour leaves `due` when every meter of it is settled by a snapshot whose vector vouches for all that `due`
+ *          spoke of. One that shows less, because the view was rolled back or a flush was cut between the cells of two
+ *          projects, settles nothing. */
 #ifndef BILLING_CYCLE_H
 #define BILLING_CYCLE_H
 
@@ -36,7 +37,7 @@ struct cycle_hour {
     struct wall_ms hour;
     /* out */
     struct sums total;              /* over all cells; owned */
-    uint64_t reach[PARTITIONS_MAX]; /* highest offset of the partition's cells */
+    uint64_t reach[PARTITIONS_MAX]; /* highest offset of the partition's cells; others of it may be missing */
 };
 
 /* Closed hours, by what stands in their way. */
@@ -53,7 +54,8 @@ struct cycle {
     size_t meter_count;
     const char *account; /* at Stripe */
     int64_t close_delay_ms;
-    struct watermark mark; /* of the moment that is looked at */
+    struct watermark mark;   /* of the moment that is looked at */
+    const uint64_t *vouched; /* likewise, by partition: below this offset every cell is whole; PARTITIONS_MAX */
 };
 
 /* Cuts due[0..count), which is sorted for that, into the groups that are closed and can be billed; out has room for

@@ -238,7 +238,8 @@ static struct cycle cycle_at(const struct exporter *x, const struct shard *s, co
                           .meter_count = x->meter_count,
                           .account = x->config->stripe_account,
                           .close_delay_ms = (int64_t)x->config->hour_close_delay_ms,
-                          .mark = head->mark};
+                          .mark = head->mark,
+                          .vouched = head->vouched};
 }
 
 /* One snapshot of at most VIEW_HOURS_MAX hours, and what follows from it. */

@@ -91,12 +91,13 @@ static bool take_u64_if(const redisReply *r, uint64_t *out)
 
 /* ---- the head ---- */
 
-static enum sg_error take_vector(const redisReply *r, uint32_t shard, uint32_t partitions, int64_t grace_ms,
-                                 struct watermark *out, struct sg_fault *f)
+static enum sg_error take_vector(const redisReply *r, uint32_t shard, int64_t grace_ms, struct view_head *out,
+                                 struct sg_fault *f)
 {
     size_t seen = 0;
     enum sg_error e = SG_OK;
-    *out = (struct watermark){.kind = WATERMARK_UNBOUNDED};
+    out->mark = (struct watermark){.kind = WATERMARK_UNBOUNDED};
+    memset(out->vouched, 0, sizeof out->vouched);
     for (size_t i = 0; i < r->elements && e == SG_OK; i += 2) {
         struct vector_entry entry = {0};
         uint64_t partition;
@@ -107,13 +108,14 @@ static enum sg_error take_vector(const redisReply *r, uint32_t shard, uint32_t p
             e = sg_fail(f, d, "shard %u of the view: no memory for its vector", shard);
         else if (d != SG_OK)
             e = odd(f, shard, "an entry of the vector");
-        else if (partition < partitions) {
+        else if (partition < out->partitions) {
             seen++;
-            *out = watermark_min(*out, vector_entry_watermark(&entry, grace_ms));
+            out->vouched[partition] = entry.offset;
+            out->mark = watermark_min(out->mark, vector_entry_watermark(&entry, grace_ms));
         }
         vector_entry_destroy(&entry);
     }
-    if (seen < partitions || partitions == 0) out->kind = WATERMARK_UNKNOWN;
+    if (seen < out->partitions || out->partitions == 0) out->mark.kind = WATERMARK_UNKNOWN;
     return e;
 }
 
@@ -127,7 +129,7 @@ static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grac
         return odd(f, shard, "its number of partitions");
     if (!take_u64_if(r->element[1], &out->ledger_at)) return odd(f, shard, "its ledger position");
     out->partitions = (uint32_t)partitions;
-    enum sg_error e = take_vector(r->element[2], shard, out->partitions, grace_ms, &out->mark, f);
+    enum sg_error e = take_vector(r->element[2], shard, grace_ms, out, f);
     if (!out->ready) out->mark.kind = WATERMARK_UNKNOWN;
     return e;
 }

@@ -12,10 +12,11 @@ enum { VIEW_DUE_MAX = 4096, VIEW_HOURS_MAX = 64, VIEW_ROWS_MAX = 200 };
 
 /* What a shard says of itself. */
 struct view_head {
-    bool ready;            /* meta says so */
-    uint32_t partitions;   /* 0: not known */
-    uint64_t ledger_at;    /* one past the ledger offset up to which the billing cells are written */
-    struct watermark mark; /* unknown while it is not ready */
+    bool ready;                       /* meta says so */
+    uint32_t partitions;              /* 0: not known */
+    uint64_t ledger_at;               /* one past the ledger offset up to which the billing cells are written */
+    struct watermark mark;            /* unknown while it is not ready */
+    uint64_t vouched[PARTITIONS_MAX]; /* by partition: below this offset every cell is whole */
 };
 /* Reads it. grace_ms: a runner silent for longer does not hold the watermark back. */
 SG_MUST_USE enum sg_error view_head(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct view_head *out,

@@ -40,14 +40,16 @@ static void plan(struct billing_world *w, struct billing_exporter *x)
 {
     struct billing_cycle *y = &x->cycle;
     struct cycle_hour hour[BILLING_TEAMS * BILLING_HOURS];
+    uint64_t vouched[PARTITIONS_MAX] = {0};
     struct cycle_tally ignored = {0};
     y->records = 0;
     if (!y->positions) y->positions = malloc(BILLING_TEAMS * BILLING_HOURS * sizeof *y->positions);
     if (!y->positions) abort();
     for (size_t i = 0; i < y->groups; i++)
         hour[i] = (struct cycle_hour){.team = y->group[i].first->team.s, .hour = y->group[i].first->hour};
-    struct watermark mark = w->view->snapshot(w->view->arg, hour, y->groups);
-    const struct cycle c = cycle_at(w, x, mark);
+    struct watermark mark = w->view->snapshot(w->view->arg, hour, y->groups, vouched);
+    struct cycle c = cycle_at(w, x, mark);
+    c.vouched = vouched;
     for (size_t i = 0; i < y->groups; i++) {
         y->done[i] = cycle_plan(&c, &y->group[i], &hour[i], y->now, y->positions[i], y->record, &y->records, &ignored);
         sums_destroy(&hour[i].total);

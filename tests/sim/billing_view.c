@@ -229,7 +229,7 @@ static void sum_hour(const struct billing_store *t, const struct redis *r, struc
     }
 }
 
-static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t count)
+static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t count, uint64_t vouched[PARTITIONS_MAX])
 {
     struct billing_store *t = arg;
     if (fault(t, SIM_VIEW_STALE)) {
@@ -239,6 +239,7 @@ static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t 
     const struct redis *r = t->stale_reads && !t->s->quiet ? &t->replaced : &t->redis;
     t->stale_reads -= t->stale_reads > 0;
     for (size_t i = 0; i < count; i++) sum_hour(t, r, &hours[i]);
+    memcpy(vouched, r->vector, sizeof r->vector);
     return mark_at(t, r);
 }
 

@@ -54,8 +54,8 @@ struct billing_view {
     struct watermark (*mark)(void *arg);
     /* All fields of `due`, at most BILLING_DUE_MAX; returns how many. */
     size_t (*due)(void *arg, struct cycle_due *out);
-    /* One moment: fills the hours' totals and reaches; returns the watermark. */
-    struct watermark (*snapshot)(void *arg, struct cycle_hour *hours, size_t count);
+    /* One moment: fills the hours' totals and reaches, and what its vector vouches for; returns the watermark. */
+    struct watermark (*snapshot)(void *arg, struct cycle_hour *hours, size_t count, uint64_t vouched[PARTITIONS_MAX]);
     void (*done)(void *arg, const struct cycle_due *due, size_t count);
     /* What was really used until now, by whatever the world counts by itself. */
     uint64_t (*truth)(void *arg, int key);
