@@ -64,6 +64,9 @@ void collector_source_lost(struct collector_source *c)
     collector_life(c)->last_n = c->acked;
     c->sent = c->acked;
     new_life(c, c->acked + 1);
+    struct collector_boot *boot = boot_of(c);
+    if (c->acked < boot->count && boot->line[c->acked].bad == BAD_JSON_WITHOUT_N)
+        boot->line[c->acked].bad = BAD_JSON; /* from a later number than 1 on, the first line must tell its own */
     for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
         struct collector_box *b = &c->box[i];
         if (!b->alive || b->said_n > c->acked) continue;
