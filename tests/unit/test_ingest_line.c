@@ -10,15 +10,34 @@ static enum ingest_error parse(const char *line, struct ingest_event *e, size_t 
     return ingest_line_parse(line, strlen(line), e, at);
 }
 
-static void expect_refused(const char *line, enum ingest_error error, const char *from)
+static void expect_refused_at(const char *line, size_t length, enum ingest_error error, size_t at)
 {
     struct ingest_event e;
-    size_t at;
+    size_t said;
+    enum ingest_error got = ingest_line_parse(line, length, &e, &said);
+    cr_expect_eq(got, error, "%s: %s", line, ingest_error_text(got));
+    cr_expect_eq(said, at, "%s: at %zu", line, said);
+}
+
+static void expect_refused(const char *line, enum ingest_error error, const char *from)
+{
     const char *place = strstr(line, from);
     cr_assert_not_null(place);
-    cr_expect_eq(parse(line, &e, &at), error, "%s: %s", line, ingest_error_text(parse(line, &e, &at)));
-    cr_expect_eq(at, (size_t)(place - line), "%s: at %zu", line, at);
+    expect_refused_at(line, strlen(line), error, (size_t)(place - line));
 }
+
+/* As the value of that member, each of these texts is refused where it begins. */
+static void expect_each_refused(const char *member, const char *const *values, size_t count, enum ingest_error error)
+{
+    for (size_t i = 0; i < count; i++) {
+        char line[128];
+        int at = snprintf(line, sizeof line, "{\"%s\":", member);
+        int length = at + snprintf(line + at, sizeof line - (size_t)at, "%s}", values[i]);
+        expect_refused_at(line, (size_t)length, error, (size_t)at);
+    }
+}
+#define EXPECT_EACH_REFUSED(member, values, error)                                                                     \
+    expect_each_refused(member, values, sizeof(values) / sizeof *(values), error)
 
 #define TICK "\"boot_ms\":7,\"type\":\"tick\""
 #define LIFE "\"sandbox\":\"run1\",\"team\":\"t\",\"project\":\"p\",\"vcpus\":2,\"mem_mib\":1024,\"disk_mib\":4096"
@@ -82,6 +101,82 @@ Test(ingest_line, what_is_no_json_object_is_malformed_where_reading_stops)
     size_t at;
     cr_expect_eq(parse("", &e, &at), INGEST_MALFORMED);
     cr_expect_eq(at, 0);
+}
+
+Test(ingest_line, text_that_is_no_utf8_or_has_half_an_escape_is_malformed)
+{
+    static const char *const values[] = {
+        "\"\xc1\xbf\"",       "\"\xf5\x80\x80\x80\"", "\"\xe2\x82\"",         "\"\xe2\x28\xac\"",
+        "\"\xe0\x9f\xbf\"",   "\"\xed\xa0\x80\"",     "\"\xf0\x8f\xbf\xbf\"", "\"\xf4\x90\x80\x80\"",
+        "\"\\n\x01\"",        "\"\\n\xff\"",          "\"\\n\xc3\x28\"",      "\"\\x41\"",
+        "\"\\u00/0\"",        "\"\\u00:0\"",          "\"\\u00@0\"",          "\"\\u00G0\"",
+        "\"\\u00`0\"",        "\"\\u00g0\"",          "\"\\udc00\"",          "\"\\udfff\"",
+        "\"\\ud800x\"",       "\"\\ud800\\t\"",       "\"\\ud800\\u00zz\"",   "\"\\ud800\\u0041\"",
+        "\"\\ud800\\ue000\"",
+    };
+    EXPECT_EACH_REFUSED("team", values, INGEST_MALFORMED);
+}
+
+/* The first and the last of what may be written so, and what stands for one byte: all text, and no identifier. */
+Test(ingest_line, text_of_every_length_and_escape_is_read)
+{
+    static const char *const values[] = {
+        "\"\xc2\x80\"",         "\"\xe0\xa0\x80\"",     "\"\xe2\x82\xac\"",
+        "\"\xed\x9f\xbf\"",     "\"\xee\x80\x80\"",     "\"\xf0\x90\x80\x80\"",
+        "\"\xf1\x80\x80\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\\u00e9\"",
+        "\"\\u20AC\"",          "\"\\uff5e\"",          "\"\\ud83d\\uDE00\"",
+        "\"\\udbff\\udfff\"",   "\"\\n\xc3\xa9\"",      "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+    };
+    EXPECT_EACH_REFUSED("team", values, INGEST_BAD_IDENTIFIER);
+}
+
+Test(ingest_line, a_line_may_end_anywhere_and_is_malformed_then)
+{
+    static const char *const lines[] = {
+        "{\"team",
+        "{\"team\"",
+        "{\"team\":",
+        "{\"team\":\"\\",
+        "{\"team\":\"\\u00",
+        "{\"n\":",
+        "{\"team\":\"\\n",
+        "{\"team\":\"\xe2\x82",
+        "{\"team\":\"\\ud800\\u",
+        "{\"running\":",
+        "{\"n\":1",
+        "{\"n\":1,",
+        "{",
+        "{\"n\":-",
+        "{\"team\":\"\\n\xf0\x9f\x98",
+    };
+    static const size_t at[] = {1, 7, 8, 8, 8, 5, 8, 8, 8, 11, 6, 7, 1, 5, 8};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        expect_refused_at(lines[i], strlen(lines[i]), INGEST_MALFORMED, at[i]);
+    expect_refused_at("{\"team\":\"\\\0\"}", 12, INGEST_MALFORMED, 8); /* a NUL is no escape */
+}
+
+Test(ingest_line, numbers_have_jsons_form)
+{
+    static const char *const malformed[] = {"-",  "-x", "1.", "1.x", "1e", "1E+", "1e-x",
+                                            "00", "+1", "1-", "1\"", ":",  "/"};
+    static const char *const not_whole[] = {"1.0", "1E2", "1e+2", "1e-2", "-1.5e7"};
+    static const char *const too_large[] = {"18446744073709551615", "18446744073709551616", "184467440737095516150"};
+    EXPECT_EACH_REFUSED("n", malformed, INGEST_MALFORMED);
+    EXPECT_EACH_REFUSED("n", not_whole, INGEST_BAD_TYPE);
+    EXPECT_EACH_REFUSED("n", too_large, INGEST_OUT_OF_RANGE);
+}
+
+Test(ingest_line, another_type_of_json_is_told_from_what_is_none)
+{
+    static const char *const others[] = {"true", "false", "null", "[1]", "{}", "\"1\""};
+    static const char *const none[] = {"nullx", "truefalse", "falsy", "\"1", "}"};
+    static const char *const not_text[] = {"1", "-1.5", "true", "null", "[]"};
+    EXPECT_EACH_REFUSED("n", others, INGEST_BAD_TYPE);
+    EXPECT_EACH_REFUSED("n", none, INGEST_MALFORMED);
+    EXPECT_EACH_REFUSED("team", not_text, INGEST_BAD_TYPE);
+    expect_refused("{\"running\":truth}", INGEST_MALFORMED, "truth");
+    expect_refused("{\"n\" 1}", INGEST_MALFORMED, "1}");
+    expect_refused("{\"a_name_that_is_longer_than_every_field\":1}", INGEST_UNKNOWN_FIELD, "\"a_name");
 }
 
 Test(ingest_line, the_schema_is_closed)
@@ -155,6 +250,22 @@ Test(ingest_line, names_have_only_the_bytes_that_names_have)
     expect_refused(line, INGEST_BAD_IDENTIFIER, "\"x");
 }
 
+Test(ingest_line, paths_have_the_bytes_of_paths_and_never_two_dots)
+{
+    static const char *const cgroups[] = {"\"\"",   "\"a b\"",      "\"a;\"", "\"a[\"",   "\"a`\"",
+                                          "\"a{\"", "\"a\\u0000\"", "\"..\"", "\"a/..\"", "\"a\x7f\""};
+    static const char *const taps[] = {"\"\"", "\".\"", "\"..\"", "\"a/b\"", "\"a:b\"", "\"sixteen-letters-\""};
+    struct ingest_event e;
+    size_t at;
+    EXPECT_EACH_REFUSED("cgroup", cgroups, INGEST_BAD_IDENTIFIER);
+    EXPECT_EACH_REFUSED("tap", taps, INGEST_BAD_IDENTIFIER);
+    cr_assert_eq(parse(CREATED(",\"cgroup\":\"azAZ09_.\\/:@-.\",\"tap\":\"a.b\""), &e, &at), INGEST_OK);
+    cr_expect_str_eq(e.cgroup, "azAZ09_./:@-.");
+    cr_expect_str_eq(e.tap, "a.b");
+    cr_assert_eq(parse(CREATED(",\"tap\":\"x\""), &e, &at), INGEST_OK);
+    cr_expect_str_eq(e.tap, "x");
+}
+
 Test(ingest_line, names_of_fields_are_ordered_by_their_length)
 {
     static const char *const names[] = {
@@ -180,6 +291,12 @@ Test(ingest_line, the_number_of_a_refused_line_is_found_where_json_still_holds)
     cr_expect_not(salvage("{\"x\" \"n\":8}").has_n);
     cr_expect_not(salvage("garbage \"n\":8").has_n);
     cr_expect_not(salvage("{\"m\":{\"n\":8}}").has_n);
+    cr_expect_not(salvage("{\"x\":").has_n);
+    cr_expect_not(salvage("{\"x\":[1,").has_n);
+    cr_expect_not(salvage("{\"x\":,\"n\":8}").has_n, "no value, so what follows has no meaning");
+    cr_expect_not(salvage("{\"x\":},\"n\":8}").has_n);
+    cr_expect_not(salvage("{\"x\":],\"n\":8}").has_n);
+    cr_expect_not(salvage("{\"x\":[\"\x01\"],\"n\":8}").has_n);
     cr_expect_not(salvage("").has_n);
 }
 
@@ -189,4 +306,8 @@ Test(ingest_line, a_refused_greeting_is_known_as_one)
     cr_expect(salvage("{\"bogus\":[],\"type\":\"hello\",").is_hello);
     cr_expect_not(salvage("{\"type\":\"tick\",\"type\":\"hello\"}").is_hello);
     cr_expect_not(salvage("{\"source\":\"hello\"}").is_hello);
+    cr_expect_not(salvage("{\"type\":\"hallo\"}").is_hello);
+    cr_expect_not(salvage("{\"type\":\"hell\xc3\"").is_hello);
+    cr_expect_not(salvage("{\"type\":").is_hello);
+    cr_expect(salvage("{\"type\":5,\"type\":\"hello\"").is_hello, "only a text says a type");
 }
