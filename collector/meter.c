@@ -530,7 +530,7 @@ static void advance_complete_through(struct meter *m)
 
 bool meter_dirty(const struct meter *m)
 {
-    if (m->changed || m->dirty_count > 0 || batch_builder_rows(m->rows) > 0) return true;
+    if (m->changed || m->dirty_count > 0) return true; /* so it is when there are rows */
     for (unsigned i = 0; i < SOURCES_MAX; i++)
         if (m->source[i].used && settle_time(m, &m->source[i]) > m->source[i].closed_ms) return true;
     return false;

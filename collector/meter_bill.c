@@ -3,9 +3,9 @@
  * A running sandbox is billed up to open_ms. Billing up to T appends slices [open, T), cut where UTC (boot time plus
  * the source's offset) crosses a minute, adds them to the runner's own sums and moves open_ms: so every millisecond of
  * boot time is in one slice, whatever the offset does meanwhile.
- * A rise of counters is booked at the time T of the event that brought it. It rides on the slice that ends at T, unless
- * there is none or T is a minute's first millisecond: a row lies in the minute of its start, and the rise belongs to
- * the minute of T. Then it has a slice of no length at T.
+ * A rise of counters is booked at the time T of the event that brought it. Whole minutes before T are billed first, so
+ * that it rides on a slice of T's own minute that ends at T. There is none when nothing runs or T is a minute's first
+ * millisecond: then the rise has a slice of no length at T.
  *
  * FULL        Before each slice of a walk the batch must have room for it and for a whole event's rows; else the walk
  *             stops, and goes on after the seal where open_ms says.
@@ -39,10 +39,9 @@ uint32_t bill_index(struct meter *m, struct sandbox *s)
 }
 
 /* *sum += a * b, or the largest number and a mark: these sums are a check, not the bill. */
-static void sum_add(struct meter *m, uint64_t *sum, uint64_t a, uint64_t b)
+static void sum_add(struct meter *m, uint64_t *sum, uint32_t a, uint32_t b)
 {
-    uint64_t product;
-    if (__builtin_mul_overflow(a, b, &product) || __builtin_add_overflow(*sum, product, sum)) {
+    if (__builtin_add_overflow(*sum, (uint64_t)a * b, sum)) {
         *sum = UINT64_MAX;
         m->saturated = true;
     }
@@ -89,16 +88,12 @@ bool bill_minutes_before(struct meter *m, struct sandbox *s, uint64_t to)
 
 void bill_rise(struct meter *m, struct sandbox *s, uint64_t to, const struct batch_rise *rise)
 {
-    bool pending = bill_has_rise(rise);
     if (s->state == SANDBOX_RUNNING && s->open_ms < to) {
-        bool on_minute = source_wall(&m->source[s->source], to).v % MINUTE_MS == 0;
-        uint64_t end = slice_end(m, s, to);
-        assert(end == to);
-        put_slice(m, s, s->open_ms, (uint32_t)(end - s->open_ms), on_minute ? NULL : rise);
-        s->open_ms = end;
-        pending = pending && on_minute;
-    }
-    if (pending) put_slice(m, s, to, 0, rise);
+        assert(slice_end(m, s, to) == to && source_wall(&m->source[s->source], to).v % MINUTE_MS != 0);
+        put_slice(m, s, s->open_ms, (uint32_t)(to - s->open_ms), rise);
+        s->open_ms = to;
+    } else if (bill_has_rise(rise))
+        put_slice(m, s, to, 0, rise);
 }
 
 void bill_rise_apart(struct meter *m, struct sandbox *s, uint64_t at, const struct batch_rise *rise)
@@ -110,16 +105,16 @@ bool bill_source(struct meter *m, unsigned source, uint64_t to)
 {
     struct source *src = &m->source[source];
     size_t left = src->running;
-    for (size_t i = 0; left > 0 && i < m->table.slots; i++) {
+    assert(src->closed_ms < to);
+    for (size_t i = 0; left > 0; i++) {
+        assert(i < m->table.slots);
         struct sandbox *s = m->table.slot[i];
         if (!s || s->source != source || s->state != SANDBOX_RUNNING) continue;
         left--;
         if (!bill_until(m, s, to)) return false;
     }
-    if (src->closed_ms < to) {
-        src->closed_ms = to;
-        m->changed = true;
-    }
+    src->closed_ms = to;
+    m->changed = true;
     return true;
 }
 
@@ -200,13 +195,15 @@ static uint64_t sample_rise(struct sandbox *s, size_t c, uint64_t value)
 {
     uint8_t bit = (uint8_t)(1U << c);
     uint64_t last = s->sampled_last[c];
-    bool based = (s->known & bit) || (s->sampled & bit);
+    bool known = s->known & bit;
     if (s->carried & bit) return 0;
     s->known |= bit;
     s->sampled |= bit;
     s->sampled_last[c] = value;
-    if (!based) s->last[c] = value;
-    if (!based) return 0;
+    if (!known) {
+        s->last[c] = value;
+        return 0;
+    }
     uint64_t rise = value >= last ? value - last : value;
     s->last[c] += rise;
     return rise;

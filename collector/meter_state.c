@@ -160,10 +160,10 @@ struct cursor {
 static uint64_t take_u64(struct cursor *c, uint64_t max)
 {
     uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64 && c->p < c->end; shift += 7) {
+    for (unsigned shift = 0; c->p < c->end; shift += 7) {
         uint64_t byte = *c->p++;
-        if (shift == 63 && byte > 1) break;
-        if (shift && byte == 0) break; /* longer than it is written */
+        if (shift == 63 && byte > 1) break; /* more than 64 bits: the tenth byte is the last */
+        if (shift && byte == 0) break;      /* longer than it is written */
         v |= (byte & 0x7f) << shift;
         if (byte & 0x80) continue;
         c->bad |= v > max;
@@ -256,6 +256,7 @@ static void take_changing(struct cursor *c, struct sandbox *s)
     }
 }
 
+/* NULL: it is wrong, or no memory. */
 static struct sandbox *take_new(struct cursor *c, struct meter *m, const struct id *id)
 {
     struct id team, project;
@@ -266,8 +267,7 @@ static struct sandbox *take_new(struct cursor *c, struct meter *m, const struct 
     take_text(c, tap, sizeof tap);
     uint64_t source = take_u64(c, SOURCES_MAX - 1);
     uint64_t vcpus = take_u64(c, VCPUS_MAX), mem_mib = take_u64(c, MEM_MIB_MAX), disk_mib = take_u64(c, DISK_MIB_MAX);
-    c->bad |= c->bad || !m->source[source].used || table_find(&m->table, id->s) != NULL;
-    if (c->bad) return NULL;
+    if (c->bad || !m->source[source].used || table_find(&m->table, id->s)) return NULL;
     struct sandbox_names names = {id->s, team.s, project.s, cgroup, tap};
     struct sandbox *s = table_add(&m->table, &names);
     if (!s) {
@@ -309,7 +309,7 @@ static void take_entries(struct cursor *c, struct meter *m)
 static void take_removed(struct cursor *c, struct meter *m)
 {
     size_t count = take_u64(c, (uint64_t)(c->end - c->p) / 2);
-    for (size_t i = 0; i < count && !c->bad; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct id id;
         take_id(c, &id);
         struct sandbox *s = c->bad ? NULL : table_find(&m->table, id.s);

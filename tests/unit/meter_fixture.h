@@ -16,7 +16,8 @@
 
 /* What came out of a meter's batches. */
 struct harvest {
-    uint64_t running_ms, vcpu_ms, cpu_us, net_rx_bytes, slices, starts, states, ends, execs, calls, gaps, capacities;
+    uint64_t running_ms, vcpu_ms, cpu_us, net_rx_bytes, mem_bytes, slices, starts, states, ends, execs, calls, gaps;
+    uint64_t capacities, calls_without_project;
     uint64_t batches, reason[REASONS], last_end_ms, missing, mem_peak_bytes;
     uint64_t cpu_us_in_minute, minute_ms; /* of the minute that starts at minute_ms */
     uint64_t running_ms_in_minute;
@@ -71,6 +72,7 @@ static inline void add_slices(struct harvest *h, const struct batch *batch)
         h->vcpu_ms += length * column_u32(batch->sandboxes.vcpus, column_u32(s->sandbox, i));
         h->cpu_us += column_u64(s->cpu_us, i);
         h->net_rx_bytes += column_u64(s->net_rx_bytes, i);
+        h->mem_bytes += column_u64(s->mem_bytes, i);
         if (in_minute) h->cpu_us_in_minute += column_u64(s->cpu_us, i);
         if (in_minute) h->running_ms_in_minute += length;
     }
@@ -94,6 +96,8 @@ static inline void add_batch(struct harvest *h, const struct batch *batch)
         h->last_end_ms = (uint64_t)(batch->base_ms + column_i64(batch->ends.at_ms, i));
         h->mem_peak_bytes = column_u64(batch->ends.mem_peak_bytes, i);
     }
+    for (size_t i = 0; i < batch->api_calls.count; i++)
+        h->calls_without_project += strcmp(batch->projects[column_u32(batch->api_calls.project, i)], "-") == 0;
     for (size_t i = 0; i < batch->gaps.count; i++)
         h->missing += column_u64(batch->gaps.last_n, i) - column_u64(batch->gaps.first_n, i) + 1;
     for (size_t i = 0; i < batch->capacities.count; i++) {

@@ -190,6 +190,78 @@ Test(meter, numbers_before_the_first_of_an_unknown_source_are_a_named_gap)
     teardown(&b);
 }
 
+Test(meter, a_host_whose_clock_was_behind_its_uptime_is_heard_from_1970_on)
+{
+    struct bench b = setup(METER_CLOCK_EVENT);
+    unsigned s = greet(&b, "s1", "b1", 10000, 4000);
+    cr_expect_eq(say(&b, s, TICK, U(3), U(5999)), METER_REFUSED);
+    cr_expect_eq(b.refused.error, INGEST_OUT_OF_RANGE, "1969");
+    cr_expect_eq(say(&b, s, TICK, U(4), U(6000)), METER_ACCEPTED);
+    commit(&b);
+    cr_expect_eq(b.got.missing, 2, "lost since its start, or since 1970 for want of numbers");
+    teardown(&b);
+}
+
+Test(meter, an_api_call_may_name_a_project)
+{
+    struct bench b = setup(METER_CLOCK_EVENT);
+    unsigned s = hello(&b);
+    say(&b, s, EVENT("api.called") ",\"team\":\"t\",\"operation\":\"file.read\",\"status\":200}", U(1), U(1));
+    say(&b, s, EVENT("api.called") ",\"team\":\"t\",\"operation\":\"file.read\",\"status\":200,\"project\":\"p\"}",
+        U(2), U(1));
+    commit(&b);
+    cr_expect_eq(b.got.calls, 2);
+    cr_expect_eq(b.got.calls_without_project, 1);
+    teardown(&b);
+}
+
+Test(meter, the_ids_of_two_sandboxes_may_have_one_hash)
+{
+    struct bench b = setup(METER_CLOCK_EVENT);
+    unsigned s = hello(&b);
+    say(&b, s, CREATED, U(1), U(0), "7mohtcOFVz"); /* of FNV-1a's known collisions */
+    say(&b, s, CREATED, U(2), U(0), "c1E51sSEyx");
+    say(&b, s, DESTROYED, U(3), U(1000), "7mohtcOFVz");
+    say(&b, s, DESTROYED, U(4), U(3000), "c1E51sSEyx");
+    commit(&b);
+    cr_expect_eq(b.got.ends, 2);
+    cr_expect_eq(b.got.running_ms, 4000);
+    teardown(&b);
+}
+
+Test(meter, what_was_taken_is_dirty_until_it_is_sealed)
+{
+    struct bench b = setup(METER_CLOCK_EVENT);
+    cr_expect_not(meter_dirty(b.meter));
+    unsigned s = hello(&b);
+    cr_expect(meter_dirty(b.meter));
+    commit(&b);
+    cr_expect_not(meter_dirty(b.meter), "nothing was said since");
+    say(&b, s, CREATED, U(1), U(0), "run1");
+    cr_expect(meter_dirty(b.meter));
+    commit(&b);
+    cr_expect_not(meter_dirty(b.meter));
+    say(&b, s, TICK, U(2), U(1000));
+    seal(&b);
+    cr_expect(meter_dirty(b.meter), "sealed before it was settled: time is to be billed");
+    commit(&b);
+    cr_expect_not(meter_dirty(b.meter));
+    cr_expect_eq(b.got.running_ms, 1000);
+    teardown(&b);
+}
+
+Test(meter, the_clock_of_the_host_is_not_asked_when_events_are_the_clock)
+{
+    struct bench b = setup(METER_CLOCK_EVENT);
+    unsigned s = hello(&b);
+    meter_connected(b.meter, s, true);
+    say(&b, s, CREATED, U(1), U(0), "run1");
+    cr_expect_eq(meter_tick(b.meter, (struct boot_ms){HOUR_MS}), METER_ACCEPTED);
+    commit(&b);
+    cr_expect_eq(b.got.running_ms, 0);
+    teardown(&b);
+}
+
 Test(meter, a_new_boot_ends_all_of_the_old_one_where_it_was_last_heard)
 {
     struct bench b = setup(METER_CLOCK_EVENT);
@@ -389,64 +461,6 @@ Test(meter_system, a_dead_host_is_billed_until_it_was_last_connected)
     teardown(&b);
 }
 
-static uint64_t watched;
-static void watch_begin(void *arg, uint64_t handle, const char *cgroup, const char *tap)
-{
-    (void)arg, (void)cgroup, (void)tap;
-    watched = handle;
-}
-
-static struct bench sampled_bench(void)
-{
-    struct bench b = setup(METER_CLOCK_SYSTEM);
-    struct meter_config config = {.runner = "r1",
-                                  .region = "eu",
-                                  .clock = METER_CLOCK_SYSTEM,
-                                  .sandboxes_max = 10,
-                                  .watch = {.begin = watch_begin}};
-    meter_free(b.meter);
-    b.meter = meter_new(&config);
-    cr_assert_not_null(b.meter);
-    return b;
-}
-
-static void sample_cpu(struct bench *b, uint64_t now, uint64_t cpu_us)
-{
-    struct meter_sample m = {.present = {[METER_CPU_US] = true}, .value = {[METER_CPU_US] = cpu_us}, .alive = true};
-    cr_assert_eq(meter_sample(b->meter, watched, &m, (struct boot_ms){now}), METER_ACCEPTED);
-}
-
-Test(meter_system, samples_count_until_events_carry_the_counter)
-{
-    struct bench b = sampled_bench();
-    unsigned s = hello(&b);
-    say(&b, s, CREATED, U(1), U(1000), "run1");
-    sample_cpu(&b, 2000, 50);
-    sample_cpu(&b, 3000, 80);
-    commit(&b);
-    cr_expect_eq(b.got.cpu_us, 80);
-    say(&b, s, USAGE, U(2), U(3001), "run1", U(75));
-    commit(&b);
-    cr_expect_eq(b.got.cpu_us, 80, "read before the last sample: no reset");
-    say(&b, s, USAGE, U(3), U(3002), "run1", U(100));
-    sample_cpu(&b, 4000, 500);
-    commit(&b);
-    cr_expect_eq(b.got.cpu_us, 100, "events carry it now");
-    teardown(&b);
-}
-
-Test(meter_system, a_populated_cgroup_proves_life_without_a_connection)
-{
-    struct bench b = sampled_bench();
-    unsigned s = hello(&b);
-    say(&b, s, CREATED, U(1), U(1000), "run1");
-    sample_cpu(&b, 41000, 50);
-    greet(&b, "s1", "b2", 10, NOON + HOUR_MS);
-    commit(&b);
-    cr_expect_eq(b.got.running_ms, 40000);
-    teardown(&b);
-}
-
 Test(meter_system, a_newer_anchor_is_approached_slowly_and_no_millisecond_is_lost)
 {
     struct bench b = setup(METER_CLOCK_SYSTEM);
@@ -459,5 +473,22 @@ Test(meter_system, a_newer_anchor_is_approached_slowly_and_no_millisecond_is_los
     commit(&b);
     cr_expect_eq(b.got.running_ms, 3 * HOUR_MS);
     cr_expect_eq(b.got.last_end_ms, NOON + 3 * HOUR_MS - 1000, "2,000 s of 500 ppm have brought one second");
+    greet(&b, "s1", "b1", 0, NOON + 1000);
+    say(&b, s, CREATED, U(3), U(3 * HOUR_MS), "run2");
+    for (uint64_t now = 3 * HOUR_MS; now <= 5 * HOUR_MS; now += SECOND_MS) tick(&b, now);
+    say(&b, s, DESTROYED, U(4), U(5 * HOUR_MS), "run2");
+    commit(&b);
+    cr_expect_eq(b.got.running_ms, 5 * HOUR_MS);
+    cr_expect_eq(b.got.last_end_ms, NOON + 5 * HOUR_MS + 1000, "and forward");
+    teardown(&b);
+}
+
+Test(meter_system, the_watermark_stays_within_the_years_that_a_batch_can_say)
+{
+    struct bench b = setup(METER_CLOCK_SYSTEM);
+    unsigned s = greet(&b, "s1", "b1", 0, WALL_MS_MAX);
+    meter_connected(b.meter, s, true);
+    pass(&b, 0, 30000);
+    cr_expect_eq(b.got.complete_through_ms, WALL_MS_MAX);
     teardown(&b);
 }

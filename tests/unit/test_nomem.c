@@ -19,24 +19,6 @@
 /* Names, hours, keys: so that every table grows and is hashed anew. */
 enum { MANY = 200, FEW = 24 };
 
-/* Runs a scenario with its n-th allocation failing, for every n that it has; it must fail then, and succeed in the end.
- */
-static void at_every_allocation(const char *name, enum sg_error (*scenario)(void))
-{
-    for (uint64_t n = 1;; n++) {
-        alloc_fail_at(n);
-        enum sg_error e = scenario();
-        bool failed = alloc_failed();
-        alloc_fail_at(0);
-        if (!failed) {
-            cr_assert_eq(e, SG_OK, "%s: %s without a failure", name, sg_error_name(e));
-            cr_assert_gt(n, 1, "%s allocates nothing", name);
-            return;
-        }
-        cr_assert_neq(e, SG_OK, "%s: allocation %llu failed and nobody noticed", name, (unsigned long long)n);
-    }
-}
-
 static enum sg_error buffer(void)
 {
     struct buffer b;
@@ -176,7 +158,7 @@ static enum sg_error ledger(void)
 #define SCENARIO(name)                                                                                                 \
     Test(nomem, name##_says_so)                                                                                        \
     {                                                                                                                  \
-        at_every_allocation(#name, name);                                                                              \
+        alloc_at_every(#name, name);                                                                                   \
     }
 SCENARIO(buffer)
 SCENARIO(cell)
