@@ -71,7 +71,7 @@ static enum sg_error parse_quantity(const struct config_key *k, const char *valu
 static enum sg_error copy(const char *value, char **out, struct sg_fault *f)
 {
     *out = strdup(value);
-    return *out ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
+    return *out ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory for the configuration");
 }
 
 static enum sg_error parse_string(const struct config_key *k, const char *value, void *member, struct sg_fault *f)
@@ -112,7 +112,7 @@ static enum sg_error parse_list(const struct config_key *k, const char *value, v
     struct config_list *list = member;
     if (list->count == CONFIG_LIST_MAX) return sg_fail(f, SG_ERR_CONFIG, "given more than %d times", CONFIG_LIST_MAX);
     char **item = realloc(list->item, (list->count + 1) * sizeof *item);
-    if (!item) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!item) return sg_fail(f, SG_ERR_NOMEM, "no memory for the configuration");
     list->item = item;
     enum sg_error e = copy(value, &item[list->count], f);
     if (!e) list->count++;

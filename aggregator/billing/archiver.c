@@ -94,7 +94,7 @@ static enum sg_error archive_cells(struct exporter *x, struct shard *s, const st
     struct redisReply *reply = NULL;
     size_t count = 0;
     struct view_arch *arch = malloc(VIEW_ARCH_MAX * sizeof *arch);
-    if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     buffer_init(&p.open, ARCHIVE_BYTES_MAX);
     enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, wrapped, f);
     if (e == SG_OK) count = keep_closed(arch, count, head, (int64_t)x->config->hour_close_delay_ms);

@@ -202,7 +202,7 @@ static enum sg_error open_revision(struct book *b, struct book_entry *e, const s
     struct book_open *o = calloc(1, sizeof *o);
     if (!o || customer == BOOK_NONE) {
         free(o);
-        return sg_fail(f, SG_ERR_NOMEM, "no memory");
+        return sg_fail(f, SG_ERR_NOMEM, "no memory for the book of the ledger");
     }
     if (e->revision == 0) e->customer = customer;
     if (e->customer != customer) {

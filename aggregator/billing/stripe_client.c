@@ -309,7 +309,7 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
              cursor);
     call->deadline = (struct boot_ms){UINT64_MAX};
     if (!prepare(call, path) || curl_easy_setopt(call->easy, CURLOPT_HTTPGET, 1L) != 0 || !begin(call))
-        return sg_fail(f, SG_ERR_NOMEM, "no memory");
+        return sg_fail(f, SG_ERR_NOMEM, "no memory for requests to Stripe");
     while (curl_multi_perform(c->multi, &running) == 0 && !(ended = next_ended(c, &code)))
         curl_multi_poll(c->multi, NULL, 0, 1000, NULL);
     assert(ended == call); /* nothing else is in flight */

@@ -335,7 +335,7 @@ enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view
     struct row_text *texts = calloc(rows->count + 1, sizeof *texts);
     struct store_bytes *arg = calloc(4 + ROW_ARGS * rows->count, sizeof *arg);
     redisReply *r = NULL;
-    enum sg_error e = texts && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
+    enum sg_error e = texts && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory for what is written to the view");
     if (e == SG_OK) {
         (void)key_plain(key, shard, "ledger");
         (void)key_plain(prefix, shard, "");

@@ -116,7 +116,7 @@ enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view
         char key[KEY_BYTES_MAX], field[16];
     } *names = calloc(count + 1, sizeof *names);
     struct store_bytes *arg = calloc(2 + 2 * count, sizeof *arg);
-    enum sg_error e = names && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
+    enum sg_error e = names && arg ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     if (e == SG_OK) {
         (void)key_plain(key, shard, "arch");
         (void)key_plain(prefix, shard, "");
@@ -143,7 +143,7 @@ enum sg_error view_arch_done(struct redis_store *s, uint32_t shard, const struct
 {
     const char **fields = calloc(count + 1, sizeof *fields);
     uint64_t *offsets = calloc(count + 1, sizeof *offsets);
-    enum sg_error e = fields && offsets ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory");
+    enum sg_error e = fields && offsets ? SG_OK : sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     size_t n = 0;
     for (size_t i = 0; e == SG_OK && i < count; i++) {
         if (!arch[i].cell.text) continue;

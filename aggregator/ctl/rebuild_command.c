@@ -136,7 +136,7 @@ static enum sg_error fill(struct rebuild *r, struct sg_fault *f)
     if (e) return e;
     size_t ends_bytes = r->aggregator.rollup.partitions * sizeof *r->ends;
     r->ends = calloc(1, ends_bytes);
-    if (!r->ends) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!r->ends) return sg_fail(f, SG_ERR_NOMEM, "no memory for the log's ends");
     uint64_t took = 0;
     for (int pass = 0; !e && (pass < 2 || took >= PASS_MS); pass++) {
         struct boot_ms began = clock_boot();

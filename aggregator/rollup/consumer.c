@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "common/log.h"
+#include "common/memory.h"
 #include "sandglass/limits.h"
 
 enum { FREE_WAIT_S = 3 };
@@ -22,7 +23,6 @@ struct consumer {
     bool changed;  /* the assignment has, and its owner was not told */
     bool assigned; /* the group has given us our place */
     bool placed;
-    bool crippled; /* librdkafka lacks a thread, and will not try again */
     const char *fault;
 };
 
@@ -117,7 +117,8 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *arg)
     struct consumer *c = arg;
     (void)rk;
     (void)reason;
-    if (code == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) c->crippled = true;
+    /* it will not try again, and may not end without that thread either */
+    if (code == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) memory_exhausted("a thread of the Kafka client");
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) c->fault = "no broker can be reached";
     if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION) c->fault = "login refused";
     if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
@@ -246,7 +247,9 @@ static enum sg_error publisher_new(struct consumer *c, const struct consumer_con
         rd_kafka_conf_destroy(conf);
         return SG_ERR_CONFIG;
     }
+    rd_kafka_conf_set_opaque(conf, c);
     rd_kafka_conf_set_log_cb(conf, no_log);
+    rd_kafka_conf_set_error_cb(conf, on_error);
     c->publisher = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (!c->publisher) {
         rd_kafka_conf_destroy(conf);
@@ -320,8 +323,11 @@ void consumer_free(struct consumer *c)
 enum sg_error consumer_partition_count(struct consumer *c, uint32_t timeout_ms, uint32_t *out, struct sg_fault *f)
 {
     const struct rd_kafka_metadata *m = NULL;
-    if (rd_kafka_metadata(c->member, 0, c->topic_handle, &m, (int)timeout_ms))
+    if (rd_kafka_metadata(c->member, 0, c->topic_handle, &m, (int)timeout_ms)) {
+        rd_kafka_message_t *told = rd_kafka_consumer_poll(c->member, 0); /* on_error learns why */
+        if (told) rd_kafka_message_destroy(told);
         return sg_fail(f, SG_ERR_UNREACHABLE, "kafka: no broker can be reached");
+    }
     bool there = m->topic_cnt == 1 && m->topics[0].err == 0 && m->topics[0].partition_cnt > 0;
     *out = there ? (uint32_t)m->topics[0].partition_cnt : 0;
     rd_kafka_metadata_destroy(m);
@@ -425,7 +431,6 @@ static enum sg_error error_take(struct consumer *c, const rd_kafka_message_t *m,
 enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms, struct consumer_event *out, struct sg_fault *f)
 {
     *out = (struct consumer_event){.kind = CONSUMER_NOTHING};
-    if (c->crippled) return sg_fail(f, SG_ERR_STATE, "kafka: the client could not make a thread");
     rd_kafka_message_t *m = c->changed ? NULL : rd_kafka_consumer_poll(c->member, (int)timeout_ms);
     enum sg_error e = SG_OK;
     if (m && m->err)

@@ -179,7 +179,7 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     if (log) log->offsets = calloc(TXLOG_APPEND_RECORDS_MAX, sizeof *log->offsets);
     if (!log || !log->offsets) {
         txlog_destroy(log);
-        return sg_fail(f, SG_ERR_NOMEM, "no memory");
+        return sg_fail(f, SG_ERR_NOMEM, "topic %s: no memory for its writer", config->topic);
     }
     log->partition = (int32_t)config->partition;
     log->timeout_ms = txlog_timeout_ms(config);

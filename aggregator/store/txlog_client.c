@@ -4,6 +4,8 @@
 #include <syslog.h>
 #include <time.h>
 
+#include "common/memory.h"
+
 /* proto/topics.md, "Clients", says why. */
 static const char *const shared_properties[] = {
     "reconnect.backoff.ms",
@@ -42,6 +44,14 @@ static void no_log(const rd_kafka_t *rk, int level, const char *facility, const 
     (void)text;
 }
 
+void txlog_on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    (void)rk;
+    (void)reason;
+    (void)opaque;
+    if (code == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) memory_exhausted("a thread of the Kafka client");
+}
+
 rd_kafka_conf_t *txlog_conf(const struct txlog_config *config, const char *const *more, void *opaque,
                             struct sg_fault *f)
 {
@@ -49,6 +59,7 @@ rd_kafka_conf_t *txlog_conf(const struct txlog_config *config, const char *const
     const char *own[] = {"bootstrap.servers", config->brokers, "client.id",
                          config->client_id ? config->client_id : "sandglass", NULL};
     rd_kafka_conf_set_log_cb(conf, no_log);
+    rd_kafka_conf_set_error_cb(conf, txlog_on_error);
     rd_kafka_conf_set_opaque(conf, opaque);
     if (set_all(conf, shared_properties, f) && set_all(conf, own, f) && set_all(conf, config->kafka, f) &&
         set_all(conf, more, f))

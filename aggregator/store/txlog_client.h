@@ -11,6 +11,9 @@ enum { TXLOG_TIMEOUT_MS_DEFAULT = 10 * 1000, TXLOG_TICK_MS = 100, TXLOG_PRIME_MS
 /* A configuration for either kind with the shared settings and the caller's; NULL: f says why. */
 rd_kafka_conf_t *txlog_conf(const struct txlog_config *config, const char *const *more, void *opaque,
                             struct sg_fault *f);
+/* The callback for errors, unless there is another, which calls it: ends the process when a thread could not be made,
+ * for librdkafka does not try again. */
+void txlog_on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque);
 /* Our code for librdkafka's. */
 enum sg_error txlog_error(rd_kafka_resp_err_t e);
 /* Milliseconds on the boot-time clock. */

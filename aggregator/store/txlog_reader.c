@@ -24,8 +24,7 @@ struct txlog_reader {
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct txlog_reader *r = opaque;
-    (void)rk;
-    (void)reason;
+    txlog_on_error(rk, code, reason, opaque);
     /* one broken connection of several is nothing; no broker at all, or no right to talk, is */
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || txlog_error(code) == SG_ERR_DENIED) r->trouble = code;
 }
@@ -58,7 +57,7 @@ enum sg_error txlog_reader_open_primed(struct txlog_reader **out, const struct t
     };
     char why[SG_FAULT_BYTES];
     struct txlog_reader *r = calloc(1, sizeof *r);
-    if (!r) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    if (!r) return sg_fail(f, SG_ERR_NOMEM, "topic %s: no memory for its reader", config->topic);
     rd_kafka_conf_t *conf = txlog_conf(config, properties, r, f);
     if (!conf) goto out;
     rd_kafka_conf_set_error_cb(conf, on_error);
