@@ -13,11 +13,12 @@ struct applying {
     const uint64_t *vouched; /* by shard */
 };
 
-/* True when the cell lacks this batch. */
+/* True when the cell lacks this batch. Its shard does: digests leave out rows of shards that vouch for theirs, and no
+ * vector moves beyond what is applied. */
 static bool lacks(const struct applying *a, const struct cell *cell)
 {
-    assert(cell->read);
-    return a->d->offset >= a->vouched[cell->shard] && a->d->offset >= cell->offset;
+    assert(cell->read && a->d->offset >= a->vouched[cell->shard]);
+    return a->d->offset >= cell->offset;
 }
 
 static void touch(const struct applying *a, struct cell *cell)
@@ -29,8 +30,8 @@ static void touch(const struct applying *a, struct cell *cell)
 static void add_field(const struct applying *a, struct sums *s, enum field f, uint64_t v)
 {
     enum sg_error e = sums_add(s, f, (struct amount){v});
-    if (e == SG_ERR_NOMEM) memory_exhausted("the rollup");
-    if (e == SG_ERR_OVERFLOW) a->cells->saturated++; /* a counter of 2^64 single rises: cannot be */
+    memory_sufficed(e);
+    if (e == SG_ERR_OVERFLOW) a->cells->saturated++; /* it stays at the largest number */
 }
 
 static void apply_minute(const struct applying *a, const struct digest_minute *m, struct cell *cell)
@@ -67,8 +68,10 @@ static void run_attributes(const struct applying *a, const struct digest_sandbox
     run->disk_mib = s->disk_mib;
 }
 
-static void run_start(struct run *run, const struct digest_life *l)
+static void run_start(struct cell *cell, const struct digest_life *l)
 {
+    struct run *run = cell->run;
+    cell->reborn = true;
     if (l->at.v == run->created.v && l->value != START_ADOPTED && !run->has_origin) {
         run->has_origin = run->has_create_ms = true;
         run->origin = (enum origin)(l->value - 1);
@@ -82,8 +85,16 @@ static void run_start(struct run *run, const struct digest_life *l)
     run->has_reason = false;
 }
 
-static void run_end(struct run *run, const struct digest_life *l)
+static void run_state(struct cell *cell, const struct digest_life *l)
 {
+    struct run *run = cell->run;
+    if (run->state != RUN_ENDED && l->at.v >= run->started.v)
+        run->state = l->value == SANDBOX_HIBERNATED ? RUN_HIBERNATED : RUN_RUNNING;
+}
+
+static void run_end(struct cell *cell, const struct digest_life *l)
+{
+    struct run *run = cell->run;
     if (l->amount > run->mem_peak_bytes) run->mem_peak_bytes = l->amount;
     if (l->at.v < run->started.v || l->at.v < run->ended.v) return; /* of an earlier life */
     run->ended = l->at;
@@ -92,21 +103,11 @@ static void run_end(struct run *run, const struct digest_life *l)
     run->reason = (enum reason)l->value;
 }
 
-static void run_life(struct cell *cell, const struct digest_life *l)
-{
-    struct run *run = cell->run;
-    switch ((enum life_kind)l->kind) {
-    case LIFE_START:
-        run_start(run, l);
-        cell->reborn = true;
-        break;
-    case LIFE_STATE:
-        if (run->state != RUN_ENDED && l->at.v >= run->started.v)
-            run->state = l->value == SANDBOX_HIBERNATED ? RUN_HIBERNATED : RUN_RUNNING;
-        break;
-    case LIFE_END: run_end(run, l); break;
-    }
-}
+static void (*const run_life[])(struct cell *, const struct digest_life *) = {
+    [LIFE_START] = run_start,
+    [LIFE_STATE] = run_state,
+    [LIFE_END] = run_end,
+};
 
 static void run_usage(const struct applying *a, const struct digest_sandbox *s, struct run *run)
 {
@@ -145,11 +146,9 @@ static void apply_hour(const struct applying *a, const struct digest_hour *h)
 /* Every hour but that of the start. */
 static void apply_hours(const struct applying *a, const struct digest_sandbox *s, bool move)
 {
-    struct wall_ms created = digest_created(a->d, s, s->run->run);
     for (uint32_t i = s->hours; i != DIGEST_NONE; i = a->d->hour[i].next) {
         const struct digest_hour *h = &a->d->hour[i];
-        if (created.v && wall_floor(created, HOUR_MS).v == h->hour.v) continue;
-        if (!lacks(a, h->cell)) continue;
+        if (!rollup_own_hour(a->d, s, h) || !lacks(a, h->cell)) continue;
         if (move)
             touch(a, h->cell);
         else
@@ -166,7 +165,8 @@ static void apply_runs(const struct applying *a)
         apply_hours(a, s, false);
         if (!lacks(a, s->run)) continue;
         run_attributes(a, s, s->run->run);
-        for (uint32_t l = s->life_first; l != DIGEST_NONE; l = a->d->life[l].next) run_life(s->run, &a->d->life[l]);
+        for (uint32_t l = s->life_first; l != DIGEST_NONE; l = a->d->life[l].next)
+            run_life[a->d->life[l].kind](s->run, &a->d->life[l]);
         run_usage(a, s, s->run->run);
     }
     for (size_t i = 0; i < a->d->sandbox_count; i++) {

@@ -43,7 +43,7 @@ void cells_destroy(struct cells *c)
     for (size_t i = 0; i < c->slot_count; i++)
         if (c->slot[i]) cell_free(c->slot[i]);
     for (size_t i = 0; i < c->group_slot_count; i++) free(c->group[i]);
-    for (uint32_t s = 0; c->dirty && s < c->shards; s++) free(c->dirty[s].cell);
+    for (uint32_t s = 0; s < c->shards; s++) free(c->dirty[s].cell);
     free(c->slot);
     free(c->group);
     free(c->dirty);
@@ -162,9 +162,9 @@ struct cell *cells_rollup(struct cells *c, struct group *g, enum window_kind w, 
     size_t i = hash & (c->slot_count - 1);
     for (; c->slot[i]; i = (i + 1) & (c->slot_count - 1)) {
         struct cell *cell = c->slot[i];
-        if (cell->hash == hash && cell->kind == CELL_ROLLUP && cell->group == g && cell->window == w &&
-            cell->start.v == start.v)
-            return g->recent[w] = cell;
+        if (cell->hash != hash || cell->group != g) continue;
+        assert(cell->window == w && cell->start.v == start.v); /* mix is one to one, so a group's windows differ */
+        return g->recent[w] = cell;
     }
     struct cell *cell = cell_new(c, hash, CELL_ROLLUP);
     cell->group = g;
@@ -270,9 +270,9 @@ static void cell_remove(struct cells *c, size_t i)
     struct cell *cell = c->slot[i];
     TABLE_REMOVE(c->slot, c->slot_count, i, HASH_OF);
     c->count--;
-    if (cell->kind == CELL_ROLLUP && cell->group->recent[cell->window] == cell)
-        cell->group->recent[cell->window] = NULL;
-    if (cell->group) group_release(c, cell->group);
+    struct group *g = cell->group;
+    if (g && g->recent[cell->window] == cell) g->recent[cell->window] = NULL;
+    if (g) group_release(c, g);
     cell_free(cell);
 }
 

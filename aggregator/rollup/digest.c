@@ -329,7 +329,7 @@ void digest_make_unreadable(struct digester *g, const struct digest_place *place
 struct wall_ms digest_created(const struct digest *d, const struct digest_sandbox *s, const struct run *run)
 {
     const struct digest_sandbox *first = &d->sandbox[s->first];
-    if (run && run->created.v) return run->created;
+    if (run->created.v) return run->created;
     uint32_t life = first->life_first;
     return life != DIGEST_NONE && d->life[life].kind == LIFE_START ? d->life[life].at : first->earliest;
 }

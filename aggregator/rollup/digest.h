@@ -126,7 +126,7 @@ void digester_destroy(struct digester *g);
 void digest_make(struct digester *g, const struct digest_place *place, const struct batch *b, struct digest *d);
 /* d stands for bytes that are no batch. */
 void digest_make_unreadable(struct digester *g, const struct digest_place *place, struct digest *d);
-/* When the run was created: what is stored says (run; NULL or created 0: nothing is stored), else the first start of
+/* When the run was created: what is stored says (run; created 0: nothing is stored), else the first start of
  * this batch, else its earliest row. So it is decided by the first batch that tells of the run, and at every replay
  * alike. */
 struct wall_ms digest_created(const struct digest *d, const struct digest_sandbox *s, const struct run *run);

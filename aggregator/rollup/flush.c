@@ -39,11 +39,9 @@ static void entry_make(const struct rollup_partition *p, const struct rollup_see
         return;
     }
     e->heard = seen->entry.heard;
-    for (size_t i = 0; i < seen->entry.pair_count; i++)
-        if (vector_entry_add(e, seen->entry.pair[i])) memory_exhausted("the rollup");
-    if (seen->entry.pair_count == 0 && vector_entry_add(e, (struct vector_pair){{1}, e->heard}))
-        memory_exhausted("the rollup");
-    if (vector_entry_add(e, (struct vector_pair){p->replayed, e->heard})) memory_exhausted("the rollup");
+    for (size_t i = 0; i < seen->entry.pair_count; i++) memory_sufficed(vector_entry_add(e, seen->entry.pair[i]));
+    if (seen->entry.pair_count == 0) memory_sufficed(vector_entry_add(e, (struct vector_pair){{1}, e->heard}));
+    memory_sufficed(vector_entry_add(e, (struct vector_pair){p->replayed, e->heard}));
 }
 
 /* An entry appears once something is known: a message, or that the log is empty. */
@@ -182,6 +180,12 @@ static void put_run(struct wordlist *w, const struct cell *cell)
     wordlist_text(w, key);
     rollup_cell_key(cell, w);
 }
+
+static void (*const put_kind[])(struct wordlist *, const struct cell *) = {
+    [CELL_ROLLUP] = put_rollup,
+    [CELL_RUN] = put_run,
+    [CELL_RUN_HOUR] = put_cell,
+};
 
 /* ---- marks ---- */
 
@@ -354,11 +358,7 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
     put_found_checks(r, f, &f->words);
     for (; f->next_cell < end; f->next_cell++) {
         const struct cell *cell = dirty->cell[f->next_cell];
-        switch ((enum cell_kind)cell->kind) {
-        case CELL_ROLLUP: put_rollup(&f->words, cell); break;
-        case CELL_RUN: put_run(&f->words, cell); break;
-        case CELL_RUN_HOUR: put_cell(&f->words, cell); break;
-        }
+        put_kind[cell->kind](&f->words, cell);
     }
     f->last = f->next_cell == dirty->count;
     put_token_change(r, f);

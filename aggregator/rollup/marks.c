@@ -251,9 +251,8 @@ void marks_stored(struct marks *m, uint64_t log_start, size_t dropped_max)
 void marks_staircase(const struct marks *m, struct vector_entry *e)
 {
     for (size_t i = 0; i < m->runner_count; i++)
-        if (!m->runner[i].superseded &&
-            vector_entry_add(e, (struct vector_pair){m->runner[i].mark.ct, m->runner[i].mark.last}))
-            memory_exhausted("the rollup");
+        if (!m->runner[i].superseded)
+            memory_sufficed(vector_entry_add(e, (struct vector_pair){m->runner[i].mark.ct, m->runner[i].mark.last}));
 }
 
 /* ---- loading ---- */

@@ -8,12 +8,19 @@
 #include <string.h>
 
 #include "common/memory.h"
+#include "sandglass/error.h"
 
 /* p, or the end of the process. */
 static inline void *memory_checked(void *p)
 {
     if (!p) memory_exhausted("the rollup");
     return p;
+}
+
+/* Want of memory ends the process; any other error is the caller's. */
+static inline void memory_sufficed(enum sg_error e)
+{
+    if (e == SG_ERR_NOMEM) memory_exhausted("the rollup");
 }
 
 /* An array of at least `need` elements: p itself or p grown; *capacity in elements. */

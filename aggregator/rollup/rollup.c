@@ -35,14 +35,14 @@ static void seen_forget(struct rollup_partition *p, uint32_t shard)
 
 void rollup_destroy(struct rollup *r)
 {
-    for (uint32_t p = 0; r->partition && p < r->partitions; p++) {
+    for (uint32_t p = 0; p < r->partitions; p++) {
         for (uint32_t s = 0; s < r->shards; s++) seen_forget(&r->partition[p], s);
         free(r->partition[p].seen);
         free(r->partition[p].vouched);
         marks_destroy(&r->partition[p].marks);
     }
     for (size_t i = 0; r->queue && i < ROLLUP_QUEUE_MAX; i++) digest_destroy(&r->queue[i]);
-    if (r->partition) cells_destroy(&r->cells);
+    cells_destroy(&r->cells);
     digester_destroy(&r->digester);
     free(r->partition);
     free(r->queue);
@@ -245,10 +245,9 @@ static void read_add(struct rollup_read *reads, struct cell *cell)
     rollup_cell_field(cell, &q->words);
 }
 
-static bool own_hour(const struct digest *d, const struct digest_sandbox *s, const struct digest_hour *h)
+bool rollup_own_hour(const struct digest *d, const struct digest_sandbox *s, const struct digest_hour *h)
 {
-    struct wall_ms created = digest_created(d, s, s->run->run);
-    return created.v == 0 || wall_floor(created, HOUR_MS).v != h->hour.v;
+    return wall_floor(digest_created(d, s, s->run->run), HOUR_MS).v != h->hour.v;
 }
 
 /* An hour has a cell of its own unless the run started in it, which is known once the run is read. */
@@ -257,7 +256,7 @@ static void read_hours(struct rollup *r, struct rollup_read *reads, struct diges
     if (!s->run->read) return;
     for (uint32_t i = s->hours; i != DIGEST_NONE; i = d->hour[i].next) {
         struct digest_hour *h = &d->hour[i];
-        if (!own_hour(d, s, h)) continue;
+        if (!rollup_own_hour(d, s, h)) continue;
         if (!h->cell) h->cell = cells_run_hour(&r->cells, s->run, h->hour);
         read_add(reads, h->cell);
     }
@@ -296,7 +295,7 @@ bool rollup_digest_ready(const struct digest *d)
         const struct digest_sandbox *s = &d->sandbox[i];
         if (!s->run->read) return false;
         for (uint32_t h = s->hours; h != DIGEST_NONE; h = d->hour[h].next)
-            if (own_hour(d, s, &d->hour[h]) && !(d->hour[h].cell && d->hour[h].cell->read)) return false;
+            if (rollup_own_hour(d, s, &d->hour[h]) && !(d->hour[h].cell && d->hour[h].cell->read)) return false;
     }
     return true;
 }
