@@ -1,8 +1,10 @@
 /* What a flush writes: dirty cells with their indexes, then gaps, capacities, marks, then the vector (rollup.h).
  *
  * CHUNKS  Between two chunks of a flush the shard may go back to before the first and still have the vector that was
- * last seen. So every chunk but the last leaves a token that names this flush and its own number, and every chunk but
- * the first must find the one of the chunk before.
+ * last seen; and a chunk of somebody else's flush, which was under way when the partition changed hands, may arrive and
+ * bring cells back to what they were. So every chunk but the last leaves a token that names this flush and its own
+ * number, at each partition of the writer: its next one, and theirs, must find their own at all of their partitions,
+ * whichever others two writers have.
  *
  * A command is its number of words, then the words. Beside Redis' own there are two of our script's: ALIVE and ENDED
  * keep the indexes of runs, TRIM takes index members whose key has expired (scripts.h). */
@@ -273,17 +275,6 @@ static void put_home(struct wordlist *w, const struct rollup_partition *p, uint3
 
 /* ---- the token ---- */
 
-/* `flush`, and its field: the first partition. Whoever flushes it, too, must not flush. */
-static void put_token_place(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
-{
-    char key[KEY_BYTES_MAX];
-    uint32_t first = 0;
-    while (!r->partition[first].taken) first++;
-    key_plain(key, f->shard, "flush");
-    wordlist_text(w, key);
-    wordlist_number(w, first);
-}
-
 /* <nonce>:<flush>:<chunks written> */
 static void put_token(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
 {
@@ -293,13 +284,40 @@ static void put_token(const struct rollup *r, const struct rollup_flush *f, stru
     wordlist_commit(w, (size_t)(text_put_u64(end, f->chunks) - room));
 }
 
+static uint32_t taken_count(const struct rollup *r)
+{
+    uint32_t count = 0;
+    for (uint32_t p = 0; p < r->partitions; p++) count += r->partition[p].taken;
+    return count;
+}
+
+/* The last chunk takes the token away; one that is the only one, whatever others have left there. */
 static void put_token_change(const struct rollup *r, struct rollup_flush *f)
 {
-    bool first = f->chunks++ == 0;
-    if (first && f->last) return;
-    command(&f->words, f->last ? 3 : 4, f->last ? "HDEL" : "HSET");
-    put_token_place(r, f, &f->words);
-    if (!f->last) put_token(r, f, &f->words);
+    char key[KEY_BYTES_MAX];
+    struct wordlist *w = &f->words;
+    f->chunks++;
+    key_plain(key, f->shard, "flush");
+    command(w, 2 + (f->last ? 1 : 2) * taken_count(r), f->last ? "HDEL" : "HSET");
+    wordlist_text(w, key);
+    for (uint32_t p = 0; p < r->partitions; p++) {
+        if (!r->partition[p].taken) continue;
+        wordlist_number(w, p);
+        if (!f->last) put_token(r, f, w);
+    }
+}
+
+/* The token stands at every partition. */
+static void put_token_checks(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
+{
+    char key[KEY_BYTES_MAX];
+    key_plain(key, f->shard, "flush");
+    for (uint32_t p = 0; p < r->partitions; p++) {
+        if (!r->partition[p].taken) continue;
+        wordlist_text(w, key);
+        wordlist_number(w, p);
+        put_token(r, f, w);
+    }
 }
 
 /* What a chunk must find: k, then k times (key, field, text or ""): the token, and the marks that changes are changes
@@ -308,13 +326,10 @@ static void put_found_checks(const struct rollup *r, const struct rollup_flush *
 {
     char key[KEY_BYTES_MAX];
     uint32_t shard = f->shard;
-    uint64_t count = f->chunks > 0;
+    uint64_t count = f->chunks > 0 ? taken_count(r) : 0;
     for (uint32_t p = shard; p < r->partitions; p += r->shards) count += r->partition[p].taken;
     wordlist_number(w, count);
-    if (f->chunks > 0) {
-        put_token_place(r, f, w);
-        put_token(r, f, w);
-    }
+    if (f->chunks > 0) put_token_checks(r, f, w);
     for (uint32_t p = shard; p < r->partitions; p += r->shards) {
         const struct marks *m = &r->partition[p].marks;
         if (!r->partition[p].taken) continue;

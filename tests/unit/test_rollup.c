@@ -222,6 +222,30 @@ Test(rollup, a_chunk_of_a_flush_must_find_what_the_one_before_has_left)
     cr_assert_not(rollup_flush_ok(&r, &flush));
 }
 
+/* Whoever has one of the partitions, and perhaps others before it, writes between two chunks: neither goes on. */
+Test(rollup, a_chunk_leaves_its_token_at_every_partition)
+{
+    rollup_destroy(&r);
+    rollup_init(&r, 1, 3);
+    rollup_take(&r, 0);
+    rollup_take(&r, 2);
+    know("");
+    slice(sandbox("s1"), 0, 10, 7);
+    land();
+    r.chunk_cells = 3;
+    r.nonce = 77;
+    r.flushes = 5;
+    SAYS(flushed(), "6|HSET|sg:{s0}:flush|0|77:5:1|2|77:5:1|");
+    cr_assert(rollup_flush_ok(&r, &flush));
+    rollup_flush_chunk(&r, &flush);
+    cr_assert(flush.last);
+    size_t found = 1 + 2 * 2; /* behind what the vector must say */
+    cr_assert(word_is(found, "4"));
+    cr_assert(word_is(found + 1, "sg:{s0}:flush") && word_is(found + 2, "0") && word_is(found + 3, "77:5:1"));
+    cr_assert(word_is(found + 4, "sg:{s0}:flush") && word_is(found + 5, "2") && word_is(found + 6, "77:5:1"));
+    cr_assert_not(rollup_flush_ok(&r, &flush));
+}
+
 Test(rollup, after_a_flush_nothing_is_dirty_and_nothing_is_written)
 {
     slice(sandbox("s1"), 0, 10, 7);
