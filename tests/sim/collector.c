@@ -90,14 +90,18 @@ static void talk(struct collector_source *c)
     collector_source_talk(c, w->system_clock);
 }
 
-static void step(struct collector_world *w)
+static void pass_time(struct sim *s)
 {
-    struct sim *s = w->sim;
     uint64_t y = sim_draw(s, 100);
     s->now += y < 88   ? (int64_t)sim_draw(s, 400)
               : y < 90 ? MINUTE_MS - s->now % MINUTE_MS
               : y < 98 ? (int64_t)sim_draw(s, 5 * SECOND_MS)
                        : (int64_t)sim_draw(s, 2 * MINUTE_MS);
+}
+
+void collector_act(struct collector_world *w)
+{
+    struct sim *s = w->sim;
     for (size_t k = 0; k < w->runners; k++) {
         struct collector_runner *r = &w->runner[k];
         if (r->gone) continue;
@@ -113,7 +117,7 @@ static void step(struct collector_world *w)
     collector_broker_turn(w);
 }
 
-static bool at_rest(const struct collector_world *w)
+bool collector_at_rest(const struct collector_world *w)
 {
     for (size_t k = 0; k < w->runners; k++) {
         const struct collector_runner *r = &w->runner[k];
@@ -125,7 +129,7 @@ static bool at_rest(const struct collector_world *w)
     return collector_broker_quiet(w);
 }
 
-static void quiet_step(struct collector_world *w, bool finish)
+void collector_quiet_step(struct collector_world *w, bool finish)
 {
     w->sim->now += (int64_t)sim_draw(w->sim, 400);
     for (size_t k = 0; k < w->runners; k++) {
@@ -148,9 +152,9 @@ static void settle_down(struct collector_world *w)
     struct sim *s = w->sim;
     s->quiet = true;
     int steps = 0;
-    while (!s->failed && steps < QUIET_STEPS && !at_rest(w)) steps++, quiet_step(w, false);
-    if (!s->failed) quiet_step(w, true); /* what lives ends, so that all of it is metered */
-    while (!s->failed && steps < QUIET_STEPS && !at_rest(w)) steps++, quiet_step(w, false);
+    while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
+    if (!s->failed) collector_quiet_step(w, true); /* what lives ends, so that all of it is metered */
+    while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
     if (steps == QUIET_STEPS) sim_fail(s, "no progress: not at rest after %d quiet steps", QUIET_STEPS);
 }
 
@@ -181,7 +185,14 @@ static void begin(struct collector_world *w, struct collector_runner *r, unsigne
     }
 }
 
-static void end(struct collector_world *w)
+void collector_begin(struct collector_world *w)
+{
+    w->segment_bytes = 3000 + sim_draw(w->sim, 40000);
+    w->runners = 1 + (unsigned)sim_draw(w->sim, COLLECTOR_RUNNERS);
+    for (unsigned i = 0; i < w->runners; i++) begin(w, &w->runner[i], i);
+}
+
+void collector_end(struct collector_world *w)
 {
     for (size_t k = 0; k < w->runners; k++) {
         struct collector_runner *r = &w->runner[k];
@@ -190,7 +201,6 @@ static void end(struct collector_world *w)
         for (size_t i = 0; i < r->sources; i++) collector_source_destroy(&r->source[i]);
     }
     collector_broker_destroy(w);
-    free(w);
 }
 
 bool collector_schedule(struct sim *s)
@@ -200,12 +210,14 @@ bool collector_schedule(struct sim *s)
     w->sim = s;
     s->now = COLLECTOR_START + (int64_t)sim_draw(s, HOUR_MS);
     w->system_clock = sim_draw(s, 4) == 0;
-    w->segment_bytes = 3000 + sim_draw(s, 40000);
-    w->runners = 1 + (unsigned)sim_draw(s, COLLECTOR_RUNNERS);
-    for (unsigned i = 0; i < w->runners; i++) begin(w, &w->runner[i], i);
-    for (int i = 0; i < STEPS && sim_goes_on(s); i++) step(w);
+    collector_begin(w);
+    for (int i = 0; i < STEPS && sim_goes_on(s); i++) {
+        pass_time(s);
+        collector_act(w);
+    }
     if (!s->failed) settle_down(w);
     if (!s->failed) collector_check(w);
-    end(w);
+    collector_end(w);
+    free(w);
     return !s->failed;
 }

@@ -90,7 +90,7 @@ struct collector_box {
 struct collector_source {
     struct collector_runner *runner;
     unsigned index;
-    char name[8];
+    char name[12];
     struct collector_boot boot[COLLECTOR_BOOTS_MAX];
     size_t boots;
     struct collector_life life[COLLECTOR_LIVES_MAX];
@@ -136,7 +136,7 @@ struct collector_producer {
 struct collector_runner {
     struct collector_world *world;
     unsigned index;
-    char name[8];
+    char name[12];
     bool gone;               /* for ever */
     int64_t booted_at, skew; /* of its wall clock */
     bool reboot, lose_spool; /* as soon as that can be */
@@ -173,6 +173,16 @@ struct collector_world {
 
 /* One of the world's faults happens now; never in quiet. */
 bool collector_fault(struct collector_world *w, enum sim_fault kind);
+/* w->sim and w->system_clock are set. */
+void collector_begin(struct collector_world *w);
+/* Frees what w holds. */
+void collector_end(struct collector_world *w);
+/* A step of the storm at the time of now: misfortunes, supervisors, programs, broker. */
+void collector_act(struct collector_world *w);
+/* A step of the quiet, a moment later; finish: everything that lives is destroyed. */
+void collector_quiet_step(struct collector_world *w, bool finish);
+/* Everything that was said is in the topic. */
+bool collector_at_rest(const struct collector_world *w);
 /* What a host's clocks say. */
 struct boot_ms collector_boot_now(const struct collector_runner *r);
 struct wall_ms collector_wall_now(const struct collector_runner *r);
@@ -226,5 +236,10 @@ void collector_broker_destroy(struct collector_world *w);
 
 /* After quiet: every batch of the topic against what was accepted. */
 void collector_check(struct collector_world *w);
+
+/* A part of what was accepted: value more of a field of a team's project (COLLECTOR_PROJECTS: none) at a time. */
+typedef void collector_part(void *arg, unsigned team, unsigned project, int64_t at, enum field field, uint64_t value);
+/* All of it, by the oracle's arithmetic. */
+void collector_accepted(struct collector_world *w, collector_part *each, void *arg);
 
 #endif

@@ -218,18 +218,48 @@ static int zrange(lua_State *l)
     return 1;
 }
 
+/* key min max, both numbers; by score, then by name */
+static int zrangebyscore(lua_State *l)
+{
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    uint64_t min = score_in(word(l, 3).p), max = score_in(word(l, 4).p);
+    const struct redis_field *last = NULL;
+    lua_createtable(l, 0, 0);
+    for (int n = 1;; n++) {
+        const struct redis_field *next = NULL;
+        for (size_t i = 0; k && i < k->count; i++) {
+            const struct redis_field *f = &k->field[i];
+            bool in = f->text && score_of(f) >= min && score_of(f) <= max && (!last || before(last, f));
+            if (in && (!next || before(f, next))) next = f;
+        }
+        if (!next) return 1;
+        lua_pushlstring(l, next->name, next->name_length);
+        lua_rawseti(l, -2, n);
+        last = next;
+    }
+}
+
 static const struct {
     const char *name;
     lua_CFunction run;
     bool writes;
-} commands[] = {{"HGET", hget, false},         {"HSET", hset, true},
-                {"ZADD", zadd, true},          {"EXPIREAT", expireat, true},
-                {"ZRANGE", zrange, false},     {"EXISTS", exists, false},
-                {"HMGET", hmget, false},       {"HGETALL", hgetall, false},
-                {"HLEN", hlen, false},         {"HDEL", remove_fields, true},
-                {"ZREM", remove_fields, true}, {"HSETNX", hsetnx, true},
-                {"HINCRBY", hincrby, true},    {"DEL", del, true},
-                {"RENAME", rename_key, true},  {"HSCAN", hscan, false}};
+} commands[] = {{"HGET", hget, false},
+                {"HSET", hset, true},
+                {"ZADD", zadd, true},
+                {"EXPIREAT", expireat, true},
+                {"ZRANGE", zrange, false},
+                {"EXISTS", exists, false},
+                {"HMGET", hmget, false},
+                {"HGETALL", hgetall, false},
+                {"HLEN", hlen, false},
+                {"HDEL", remove_fields, true},
+                {"ZREM", remove_fields, true},
+                {"HSETNX", hsetnx, true},
+                {"HINCRBY", hincrby, true},
+                {"DEL", del, true},
+                {"RENAME", rename_key, true},
+                {"HSCAN", hscan, false},
+                {"ZRANGEBYSCORE", zrangebyscore, false}};
 
 static int call(lua_State *l)
 {

@@ -112,14 +112,28 @@ static void look(struct rollup_world *w)
     if (w->shard[shard].has_old && !w->sim->failed) rollup_check_state(w, shard, &w->shard[shard].old, false);
 }
 
+void rollup_misfortune(struct rollup_world *w)
+{
+    if (sim_draw(w->sim, 10) == 0) rollup_late_arrives(w);
+    if (sim_draw(w->sim, 8) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
+    if (sim_draw(w->sim, 8) == 0) misfortune_of_programs(w);
+}
+
+void rollup_programs_act(struct rollup_world *w)
+{
+    struct rollup_process *p = someone(w);
+    if (sim_draw(w->sim, 40) == 0)
+        (void)rollup_archive(w, (uint32_t)sim_draw(w->sim, w->shards));
+    else if (p)
+        rollup_process_turn(w, p);
+}
+
 void rollup_step(struct rollup_world *w)
 {
     pass_time(w);
     act(w);
-    if (sim_draw(w->sim, 10) == 0) rollup_late_arrives(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
-    if (sim_draw(w->sim, 8) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
-    if (sim_draw(w->sim, 8) == 0) misfortune_of_programs(w);
+    rollup_misfortune(w);
     if (!w->sim->failed && sim_draw(w->sim, 50) == 0) look(w);
 }
 
@@ -153,7 +167,7 @@ static bool all_archived(const struct rollup_world *w)
 }
 
 /* Everybody who is awake goes on until everything is in, within a bounded number of rounds. */
-static void settle(struct rollup_world *w, bool archived)
+void rollup_settle(struct rollup_world *w, bool archived)
 {
     struct sim *s = w->sim;
     for (int round = 0; round < ROUNDS_MAX && !s->failed; round++) {
@@ -172,9 +186,8 @@ static void idle_batches(struct rollup_world *w)
     rollup_runners_drain(w);
 }
 
-static void quiet(struct rollup_world *w)
+void rollup_calm(struct rollup_world *w)
 {
-    w->sim->quiet = true;
     w->hurried = sim_draw(w->sim, 4);
     while (w->lates) rollup_late_arrives(w);
     for (uint32_t s = 0; s < w->shards; s++) {
@@ -188,8 +201,6 @@ static void quiet(struct rollup_world *w)
         if (!p->member)
             p->asleep_until = INT64_MAX; /* through the quiet: with what it knows it goes on in the next storm */
     }
-    rollup_runners_drain(w);
-    idle_batches(w);
     bool awake = false;
     for (size_t i = 0; i < PROCESSES; i++) awake |= w->process[i].alive && w->process[i].member;
     if (!awake) {
@@ -197,7 +208,15 @@ static void quiet(struct rollup_world *w)
         rollup_process_begin(w, &w->process[0]);
     }
     rollup_rebalance(w);
-    settle(w, false);
+}
+
+static void quiet(struct rollup_world *w)
+{
+    w->sim->quiet = true;
+    rollup_runners_drain(w);
+    idle_batches(w);
+    rollup_calm(w);
+    rollup_settle(w, false);
     for (uint32_t s = 0; s < w->shards && !w->sim->failed; s++) rollup_check_state(w, s, &w->shard[s].now, true);
 }
 
@@ -212,7 +231,7 @@ static void month_passes(struct rollup_world *w)
     uint64_t old[PARTS_MAX];
     for (uint32_t p = 0; p < w->parts; p++) old[p] = w->topic[p].committed;
     idle_batches(w);
-    settle(w, true);
+    rollup_settle(w, true);
     for (uint32_t p = 0; p < w->parts && !s->failed; p++)
         events_forget(&w->log, p, sim_draw(s, 2) ? old[p] : sim_draw(s, old[p] + 1));
     for (uint32_t i = 0; i < w->shards; i++) redis_state_forget(&w->shard[i].now);
@@ -232,7 +251,7 @@ static void rebuild(struct rollup_world *w, size_t processes)
     }
     w->chunk_cells = 1 + sim_draw(w->sim, 100);
     for (size_t i = 0; i < processes; i++) process_added(w);
-    settle(w, false);
+    rollup_settle(w, false);
     for (uint32_t s = 0; s < w->shards; s++) {
         if (!w->sim->failed) rollup_check_same(w, &before[s], &w->shard[s].now);
         redis_state_destroy(&before[s]);
@@ -241,7 +260,7 @@ static void rebuild(struct rollup_world *w, size_t processes)
 
 /* ---- whole ---- */
 
-static void begin(struct rollup_world *w)
+static void draw(struct rollup_world *w)
 {
     struct sim *s = w->sim;
     s->now = ROLLUP_START + (int64_t)sim_draw(s, 100 * MINUTE_MS);
@@ -250,6 +269,11 @@ static void begin(struct rollup_world *w)
     w->shards = 1 + (uint32_t)sim_draw(s, SHARDS_MOST);
     w->runners = (uint32_t[]){1, 2, 4}[sim_draw(s, 3)];
     w->rows_most = (size_t[]){4, 20, 60}[sim_draw(s, 3)];
+}
+
+void rollup_begin(struct rollup_world *w)
+{
+    struct sim *s = w->sim;
     w->chunk_cells = (size_t[]){2, 7, 200}[sim_draw(s, 3)];
     w->process = calloc(PROCESSES, sizeof *w->process);
     if (!w->process) abort();
@@ -260,7 +284,7 @@ static void begin(struct rollup_world *w)
     for (uint64_t i = 1 + sim_draw(s, 3); i > 0; i--) process_added(w);
 }
 
-static void end(struct rollup_world *w)
+void rollup_end(struct rollup_world *w)
 {
     for (size_t i = 0; i < PROCESSES; i++) rollup_process_end(w, &w->process[i]);
     rollup_late_drop(w);
@@ -273,7 +297,6 @@ static void end(struct rollup_world *w)
         free(w->ledger[s].record);
     }
     free(w->process);
-    free(w);
 }
 
 bool rollup_schedule(struct sim *s)
@@ -281,7 +304,8 @@ bool rollup_schedule(struct sim *s)
     struct rollup_world *w = calloc(1, sizeof *w);
     if (!w) abort();
     w->sim = s;
-    begin(w);
+    draw(w);
+    rollup_begin(w);
     uint64_t eras = sim_draw(s, 3) ? 1 : 2;
     for (uint64_t era = 0; era < eras && !s->failed; era++) {
         if (era > 0) month_passes(w);
@@ -290,6 +314,7 @@ bool rollup_schedule(struct sim *s)
         if (!s->failed) quiet(w);
     }
     for (size_t i = 1, most = 1 + !sim_draw(s, 3); i <= most && !s->failed; i++) rebuild(w, i);
-    end(w);
+    rollup_end(w);
+    free(w);
     return !s->failed;
 }

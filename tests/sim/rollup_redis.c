@@ -51,7 +51,8 @@ static void others_go_on(struct redis_store *s)
         s->process->member = false;
         rollup_rebalance(w);
     }
-    for (; steps > 0 && w->sim->steps < w->steps_end && sim_goes_on(w->sim); steps--) rollup_step(w);
+    for (; steps > 0 && w->sim->steps < w->steps_end && sim_goes_on(w->sim); steps--)
+        w->others ? w->others(w->others_arg) : rollup_step(w);
     if (s->process) s->process->busy = false;
     w->acting = acting;
     w->depth--;

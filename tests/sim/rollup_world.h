@@ -160,12 +160,27 @@ struct rollup_world {
     unsigned depth, incarnations;
     uint64_t steps_end; /* of this storm */
     bool hurried;       /* in this quiet messages come as fast as they are taken */
+    /* What goes on while a program waits; NULL: rollup_step. */
+    void (*others)(void *arg);
+    void *others_arg;
 };
 
 /* One of the world's faults happens now; never in quiet. */
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind);
 /* One step of the storm: time, runners, broker, programs, misfortunes. */
 void rollup_step(struct rollup_world *w);
+
+/* w->sim, parts, shards and runners are set. */
+void rollup_begin(struct rollup_world *w);
+/* Frees what w holds. */
+void rollup_end(struct rollup_world *w);
+/* The parts of a step: what befalls Redis and the programs; a program's turn. */
+void rollup_misfortune(struct rollup_world *w);
+void rollup_programs_act(struct rollup_world *w);
+/* The storm is over: nobody talks to old primaries, who sleeps has lost its partitions, somebody has them. */
+void rollup_calm(struct rollup_world *w);
+/* In quiet: turns until everything that is committed is in, and, archived, in the archive. */
+void rollup_settle(struct rollup_world *w, bool archived);
 
 /* ---- runners and broker ---- */
 
