@@ -53,7 +53,8 @@ static void leave_source(struct session *s)
 {
     struct sessions *all = s->all;
     struct session_left *left = &all->left[s->source];
-    if (!greeted(s) || all->by_source[s->source] != s) return;
+    if (!greeted(s)) return;
+    assert(all->by_source[s->source] == s);
     free(left->refused.ring);
     if (s->refused.count == 0) {
         free(s->refused.ring);
@@ -136,13 +137,13 @@ static void compose(struct session *s)
 
 static bool drained(const struct session *s)
 {
-    return s->out_used == 0 && s->refused.count == 0 && !memchr(s->in, '\n', s->in_used) &&
+    return s->refused.count == 0 && !memchr(s->in, '\n', s->in_used) &&
            meter_durable_n(s->all->options.meter, s->source) + 1 == meter_next_n(s->all->options.meter, s->source);
 }
 
 const char *session_output(struct session *s, size_t *bytes)
 {
-    if (s->state != SESSION_OVER) compose(s);
+    compose(s);
     *bytes = s->out_used;
     if (s->out_used > 0) return s->out;
     if (s->state == SESSION_CLOSING || (s->state == SESSION_DRAINING && drained(s))) session_end(s);
@@ -215,7 +216,7 @@ static bool apply_verdict(struct session *s, enum meter_verdict v, uint64_t n, c
         s->ack_due |= n <= meter_durable_n(s->all->options.meter, s->source);
         return true;
     case METER_REFUSED: remember_refusal(s, n, refusal->error, refusal->at); break;
-    case METER_ACCEPTED: break;
+    default: assert(v == METER_ACCEPTED); break;
     }
     s->position = n;
     return true;
@@ -324,7 +325,7 @@ void session_take(struct session *s)
     size_t from = 0;
     if (s->state == SESSION_OVER || s->all->paused) return;
     while (take_next(s, &from)) continue;
-    if (s->state == SESSION_CLOSING || s->state == SESSION_OVER) return;
+    if (s->state == SESSION_CLOSING) return;
     memmove(s->in, s->in + from, s->in_used - from);
     s->in_used -= from;
 }
