@@ -75,11 +75,6 @@ bool shipper_plan_saves_cursor(struct shipper_plan *p, struct boot_ms now, struc
     return true;
 }
 
-static uint64_t since(struct boot_ms now, struct boot_ms then)
-{
-    return now.v > then.v ? now.v - then.v : 0;
-}
-
 void shipper_plan_mark(struct shipper_plan *p, uint64_t delivered_seq, uint64_t durable_seq, struct boot_ms now)
 {
     size_t done = 0;
@@ -89,7 +84,7 @@ void shipper_plan_mark(struct shipper_plan *p, uint64_t delivered_seq, uint64_t 
     struct shipper_mark *last = p->mark_count ? &p->mark[p->mark_count - 1] : NULL;
     if (durable_seq == delivered_seq || (last && last->seq == durable_seq)) return;
     /* joined to the last one the new batches seem older than they are, never younger */
-    if (last && (p->mark_count == SHIPPER_MARKS || since(now, last->at) < MARK_INTERVAL_MS))
+    if (last && (p->mark_count == SHIPPER_MARKS || now.v - last->at.v < MARK_INTERVAL_MS))
         last->seq = durable_seq;
     else
         p->mark[p->mark_count++] = (struct shipper_mark){.seq = durable_seq, .at = now};
@@ -97,5 +92,5 @@ void shipper_plan_mark(struct shipper_plan *p, uint64_t delivered_seq, uint64_t 
 
 uint64_t shipper_plan_lag_age_ms(const struct shipper_plan *p, struct boot_ms now)
 {
-    return p->mark_count ? since(now, p->mark[0].at) : 0;
+    return p->mark_count ? now.v - p->mark[0].at.v : 0;
 }
