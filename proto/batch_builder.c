@@ -147,6 +147,7 @@ bool batch_builder_full(const struct batch_builder *b, size_t rows)
 {
     size_t bytes = rows * (ROW_BYTES_MAX + NAMES_PER_ROW * NAME_BYTES_MAX + SANDBOX_BYTES_MAX);
     return b->row_count + rows > BATCH_ROWS_MAX || b->rows[SANDBOXES].count + rows > BATCH_NAMES_MAX ||
+           b->teams.count + rows > BATCH_NAMES_MAX || b->projects.count + rows > BATCH_NAMES_MAX ||
            b->wire_bytes + bytes > BATCH_BYTES_MAX;
 }
 

@@ -155,6 +155,8 @@ Test(batch, fields_that_are_unknown_or_repeated_are_refused)
 {
     static const uint8_t unknown[] = {0x08, 0x01, 0xf8, 0x01, 0x01};
     static const uint8_t twice[] = {0x08, 0x01, 0x08, 0x01};
+    static const uint8_t endless[] = {0x88, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00, 0x01};
+    static uint8_t longer[BATCH_BYTES_MAX + 1];
     struct batch_decoder d;
     struct batch out;
     struct sg_fault f = {0};
@@ -163,6 +165,9 @@ Test(batch, fields_that_are_unknown_or_repeated_are_refused)
     cr_assert_str_eq(f.text, "batch: unknown field");
     cr_assert_eq(batch_decode(&d, twice, sizeof twice, &out, &f), SG_ERR_MALFORMED);
     cr_assert_str_eq(f.text, "batch: fields out of order");
+    cr_assert_eq(batch_decode(&d, endless, sizeof endless, &out, &f), SG_ERR_MALFORMED);
+    cr_assert_str_eq(f.text, "batch: bad tag", "a number of more than 64 bits");
+    cr_assert_eq(batch_decode(&d, longer, sizeof longer, &out, &f), SG_ERR_LIMIT);
     batch_decoder_destroy(&d);
 }
 
@@ -195,6 +200,68 @@ Test(batch, a_full_builder_refuses_and_loses_nothing)
     cr_assert_eq(out.slices.count, rows);
     batch_decoder_destroy(&d);
     batch_builder_free(b);
+}
+
+/* What fills a builder, by one row more; the row may bring a name of this length. */
+enum filling { ROWS, LONG_ROWS, SANDBOXES, TEAMS, PROJECTS };
+
+static enum sg_error one_more(struct batch_builder *b, enum filling what, unsigned i, int name_bytes)
+{
+    const uint64_t most = UINT64_MAX;
+    char name[ID_BYTES_MAX + 1];
+    uint32_t index;
+    snprintf(name, sizeof name, "%0*u", name_bytes, i);
+    if (what == ROWS) return batch_builder_exec(b, 0, noon, 0, 0);
+    if (what == LONG_ROWS)
+        return batch_builder_capacity(b, noon,
+                                      &(struct batch_capacity){most, most, most, most, most, most, most, most});
+    if (what == SANDBOXES) return batch_builder_sandbox(b, &(struct batch_sandbox){name, "t", "p", 1, 1, 1}, &index);
+    if (what == TEAMS) return batch_builder_api_call(b, name, "-", noon, OPERATION_FILE_READ, 200);
+    return batch_builder_api_call(b, "t", name, noon, OPERATION_FILE_READ, 200);
+}
+
+Test(batch, a_builder_is_full_by_rows_by_names_or_by_bytes_and_what_it_took_is_decoded)
+{
+    static const struct {
+        enum filling what;
+        int name_bytes;
+        size_t at_least, at_most;
+    } cases[] = {
+        {ROWS, 1, BATCH_ROWS_MAX, BATCH_ROWS_MAX},
+        {LONG_ROWS, 1, 9000, BATCH_ROWS_MAX - 1},
+        {SANDBOXES, 5, BATCH_NAMES_MAX, BATCH_NAMES_MAX},
+        {SANDBOXES, 64, 9000, BATCH_NAMES_MAX - 1},
+        {TEAMS, 5, BATCH_NAMES_MAX - 1, BATCH_NAMES_MAX - 1}, /* one is the first sandbox's */
+        {TEAMS, 64, 9000, BATCH_NAMES_MAX - 2},
+        {PROJECTS, 5, BATCH_NAMES_MAX - 1, BATCH_NAMES_MAX - 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct batch_builder *b = batch_builder_new();
+        struct batch_decoder d;
+        struct batch out;
+        struct sg_fault f = {0};
+        const uint8_t *bytes;
+        size_t length, count = 0;
+        (void)add_sandbox(b, "run1");
+        enum sg_error e = SG_OK;
+        for (bool full = false; !e; count += !e) {
+            full = full || batch_builder_full(b, 1);
+            e = one_more(b, cases[i].what, (unsigned)count, cases[i].name_bytes);
+            cr_assert(!e || full, "%zu: it was full and did not say so before", i);
+        }
+        cr_expect_eq(e, SG_ERR_LIMIT);
+        count += cases[i].what == SANDBOXES;
+        cr_expect_geq(count, cases[i].at_least, "%zu: %zu", i, count);
+        cr_expect_leq(count, cases[i].at_most, "%zu: %zu", i, count);
+        seal(b, 1, &bytes, &length);
+        cr_assert_eq(batch_decoder_init(&d), SG_OK);
+        cr_assert_eq(batch_decode(&d, bytes, length, &out, &f), SG_OK, "%s", f.text);
+        cr_expect_eq(cases[i].what == SANDBOXES ? out.sandboxes.count : batch_row_count(&out), count);
+        (void)add_sandbox(b, "run1");
+        cr_expect_eq(one_more(b, cases[i].what, 0, cases[i].name_bytes), SG_OK, "it is empty again");
+        batch_decoder_destroy(&d);
+        batch_builder_free(b);
+    }
 }
 
 Test(batch, the_first_version_is_read_for_ever)
