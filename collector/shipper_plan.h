@@ -1,5 +1,6 @@
 /* The shipper's rules: which batch goes next, what a delivery report means, when a producer must go, when the cursor is
- * written, how old the lag is. Pure: numbers and times in, decisions out; shipper.c carries them out with librdkafka.
+ * written, how old the lag is. Pure: numbers and times, which never fall, in; decisions out; shipper.c carries them out
+ * with librdkafka.
  *
  * HAPPY PATH  may_start -> a producer -> next: a batch behind the last that was sent, while it fits the window -> sent
  *             -> report: in order, each by one -> reported is what the spool is told -> the cursor, once a second.

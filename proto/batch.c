@@ -89,7 +89,7 @@ static void *arena_alloc(void *arg, size_t size)
 {
     struct batch_decoder *d = arg;
     size_t rounded = (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    if (rounded > d->arena_bytes - d->arena_used) return NULL;
+    assert(rounded <= d->arena_bytes - d->arena_used); /* arena_reserve() */
     void *p = d->arena + d->arena_used;
     d->arena_used += rounded;
     return p;

@@ -130,7 +130,8 @@ size_t field_name(enum field f, char out[static FIELD_NAME_BYTES_MAX])
 static bool exit_parse(const char *digits, size_t length, enum field *out)
 {
     unsigned code = 0;
-    if (length == 0 || length > 3 || (length > 1 && digits[0] == '0')) return false;
+    assert(length > 0);
+    if (length > 3 || (length > 1 && digits[0] == '0')) return false;
     for (size_t i = 0; i < length; i++) {
         if (digits[i] < '0' || digits[i] > '9') return false;
         code = code * 10 + (unsigned)(digits[i] - '0');

@@ -168,6 +168,7 @@ static void refused(enum control_kind kind, const char *from, const char *to, en
 Test(control, what_encoding_would_not_write_is_refused)
 {
     refused(CONTROL_KEY_CREATED, "\"v\":1", "\"v\":\"CANARY\"", SG_ERR_MALFORMED);
+    refused(CONTROL_KEY_CREATED, "\"v\":1", "\"V\":1", SG_ERR_MALFORMED);
     refused(CONTROL_KEY_CREATED, "\"seq\":1", "\"seq\":-1", SG_ERR_MISMATCH);
     refused(CONTROL_KEY_CREATED, "\"seq\":1", "\"seq\":2", SG_ERR_MISMATCH);
     refused(CONTROL_KEY_CREATED, "\"prev\":\"0", "\"prev\":\"1", SG_ERR_MISMATCH);

@@ -53,6 +53,9 @@ Test(ledger, records_come_back_as_they_were)
     n = encode(&outcome, text);
     cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
     cr_assert_eq(memcmp(&outcome, &back, sizeof back), 0);
+    n = encode(&r, text);
+    cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK, "no partition has been read");
+    cr_assert_eq(memcmp(&r, &back, sizeof r), 0);
     struct ledger_record note = {.kind = LEDGER_NOTE,
                                  .at = r.at,
                                  .team = r.team,
@@ -117,11 +120,12 @@ Test(ledger, an_answer_or_a_note_that_encoding_would_not_write_is_refused)
     refused_in(outcome, "req_1", "r23456789012345678901234567890123456789012345678901234567890123456");
     refused_in(note, "\"refused\"", "\"CANARY\"");
     refused_in(note, "\"status\":200", "\"status\":\"CANARY\"");
+    refused_in(note, "\"status\":200", "\"STATUS\":200");
 }
 
 Test(ledger, what_is_too_long_is_a_limit)
 {
-    static char text[LEDGER_BYTES_MAX + 1], positions[LEDGER_POSITIONS_BYTES + 1];
+    static char text[LEDGER_BYTES_MAX + 1], wide[2 * LEDGER_BYTES_MAX], positions[LEDGER_POSITIONS_BYTES + 1];
     struct ledger_record r = intent(), back;
     struct sg_fault f = {0};
     size_t n;
@@ -134,6 +138,7 @@ Test(ledger, what_is_too_long_is_a_limit)
     cr_assert_eq(ledger_decode(text, n, &back, &f), SG_ERR_MALFORMED);
     memset(positions, '\"', sizeof positions - 1); /* each is written as two */
     cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_ERR_LIMIT);
+    cr_assert_eq(ledger_encode(&r, wide, sizeof wide, &n), SG_ERR_LIMIT, "there is room, but nobody would read it");
 }
 
 Test(ledger, what_encoding_would_not_write_is_refused)

@@ -151,6 +151,25 @@ Test(spool_format, only_what_was_durable_proves_damage)
     cr_assert_not(spool_proves_damage(bytes, length, EPOCH + 1, 6), "of another spool");
 }
 
+/* What a batch record says of its lengths, beside a state of ten bytes. */
+Test(spool_format, a_batch_is_of_one_byte_at_least_and_of_a_message_at_most)
+{
+    static const struct {
+        uint32_t batch_bytes;
+        enum sg_error expected;
+    } cases[] = {{0, SG_ERR_CORRUPT}, {1, SG_OK}, {BATCH_BYTES_MAX, SG_OK}, {BATCH_BYTES_MAX + 1, SG_ERR_CORRUPT}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const uint32_t length = SPOOL_RECORD_HEADER_BYTES + 10 + cases[i].batch_bytes;
+        uint8_t bytes[SPOOL_RECORD_HEADER_BYTES] = {[4] = SPOOL_BATCH, [8] = 2, [16] = 1};
+        struct spool_record r;
+        for (size_t b = 0; b < 4; b++) {
+            bytes[b] = (uint8_t)(length >> 8 * b);
+            bytes[24 + b] = (uint8_t)(cases[i].batch_bytes >> 8 * b);
+        }
+        cr_assert_eq(spool_record_decode(bytes, &r, NULL), cases[i].expected, "%u bytes", cases[i].batch_bytes);
+    }
+}
+
 Test(spool_format, names_are_numbers_of_twenty_digits)
 {
     char name[SPOOL_NAME_BYTES];
