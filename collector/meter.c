@@ -442,7 +442,7 @@ enum meter_verdict meter_tick(struct meter *m, struct boot_ms now)
     m->ticked_ms = now.v;
     for (unsigned i = 0; i < SOURCES_MAX; i++) {
         struct source *src = &m->source[i];
-        if (!src->used) continue;
+        if (!src->used || source_wall(src, now.v).v > WALL_MS_MAX) continue; /* no batch can say that it lived then */
         if (src->connected) {
             src->alive_ms = latest(src->alive_ms, now.v);
             slew(m, src, now.v);

@@ -483,10 +483,30 @@ Test(meter_system, a_newer_anchor_is_approached_slowly_and_no_millisecond_is_los
     teardown(&b);
 }
 
+/* Its rows would spoil the batch for all other sources. */
+Test(meter_system, a_source_at_the_end_of_the_years_that_a_batch_can_say_is_billed_up_to_there)
+{
+    struct bench b = setup(METER_CLOCK_SYSTEM);
+    unsigned s = greet(&b, "s1", "b1", 0, WALL_MS_MAX - 31000);
+    meter_connected(b.meter, s, true);
+    say(&b, s, CREATED, U(1), U(1000), "run1");
+    pass(&b, 1000, 60000);
+    uint64_t billed = b.got.running_ms;
+    cr_expect_gt(billed, 10000);
+    greet(&b, "s1", "b2", 0, NOON);
+    commit(&b);
+    cr_expect_eq(b.got.reason[REASON_HOST], 1);
+    cr_expect_eq(b.got.running_ms, 30000, "until it was last known to be alive");
+    teardown(&b);
+}
+
 Test(meter_system, the_watermark_stays_within_the_years_that_a_batch_can_say)
 {
     struct bench b = setup(METER_CLOCK_SYSTEM);
-    unsigned s = greet(&b, "s1", "b1", 0, WALL_MS_MAX);
+    unsigned s = greet(&b, "s1", "b1", 0, WALL_MS_MAX - 2000);
+    meter_connected(b.meter, s, true);
+    cr_assert_eq(say(&b, s, TICK, U(1), U(2000)), METER_ACCEPTED);
+    greet(&b, "s1", "b1", 0, WALL_MS_MAX); /* its clock is moved towards this */
     meter_connected(b.meter, s, true);
     pass(&b, 0, 30000);
     cr_expect_eq(b.got.complete_through_ms, WALL_MS_MAX);
