@@ -126,20 +126,22 @@ static uint32_t find_name(const struct book *b, const char *text)
     return i ? i - 1 : BOOK_NONE;
 }
 
-static uint32_t intern(struct book *b, const struct id *name)
+static enum sg_error intern(struct book *b, const struct id *name, uint32_t *out)
 {
-    uint32_t known = find_name(b, name->s);
-    if (known != BOOK_NONE) return known;
-    if (b->name_count >= BOOK_ENTRIES_MAX || !grow_names(b)) return BOOK_NONE;
+    *out = find_name(b, name->s);
+    if (*out != BOOK_NONE) return SG_OK;
+    if (b->name_count >= BOOK_ENTRIES_MAX) return SG_ERR_LIMIT;
+    if (!grow_names(b)) return SG_ERR_NOMEM;
+    *out = (uint32_t)b->name_count;
     b->name[b->name_count] = *name;
     b->name_slot[name_place(b, name->s)] = (uint32_t)++b->name_count;
-    return (uint32_t)b->name_count - 1;
+    return SG_OK;
 }
 
 struct book_entry *book_find(const struct book *b, const char *team, enum field meter, struct wall_ms hour)
 {
     uint32_t name = find_name(b, team);
-    if (name == BOOK_NONE || !b->slots) return NULL;
+    if (name == BOOK_NONE) return NULL;
     uint32_t i = b->slot[entry_place(b, (struct entry_key){hour.v, name, (uint32_t)meter})];
     return i ? &b->entry[i - 1] : NULL;
 }
@@ -151,17 +153,21 @@ struct book_open *book_find_open(const struct book *b, const char *team, enum fi
     return e && e->open && e->open->revision == revision ? e->open : NULL;
 }
 
-static struct book_entry *find_or_make(struct book *b, const struct ledger_record *r)
+/* Entries grow before a name is taken: where a name is, there are slots to look in. */
+static enum sg_error find_or_make(struct book *b, const struct ledger_record *r, struct book_entry **out)
 {
-    struct book_entry *e = book_find(b, r->team.s, r->meter, r->hour);
-    if (e) return e;
-    uint32_t team = intern(b, &r->team), customer = intern(b, &r->customer);
-    if (team == BOOK_NONE || customer == BOOK_NONE || b->entry_count >= BOOK_ENTRIES_MAX || !grow_entries(b))
-        return NULL;
-    e = &b->entry[b->entry_count];
+    uint32_t team, customer;
+    *out = book_find(b, r->team.s, r->meter, r->hour);
+    if (*out) return SG_OK;
+    if (b->entry_count >= BOOK_ENTRIES_MAX) return SG_ERR_LIMIT;
+    if (!grow_entries(b)) return SG_ERR_NOMEM;
+    enum sg_error error = intern(b, &r->team, &team);
+    if (!error) error = intern(b, &r->customer, &customer);
+    if (error) return error;
+    struct book_entry *e = *out = &b->entry[b->entry_count];
     *e = (struct book_entry){.team = team, .customer = customer, .meter = (uint16_t)r->meter, .hour = r->hour};
     b->slot[entry_place(b, key_of(e))] = (uint32_t)++b->entry_count;
-    return e;
+    return SG_OK;
 }
 
 /* ---- the fold ---- */
@@ -193,22 +199,25 @@ static void show_open(struct book_change *c, const struct book_open *o, enum boo
     memcpy(c->identifier, o->identifier, sizeof c->identifier);
 }
 
+static enum sg_error no_room(struct sg_fault *f, enum sg_error e)
+{
+    if (e == SG_ERR_NOMEM) return sg_fail(f, e, "no memory for the book of the ledger");
+    return sg_fail(f, e, "no room for more of the ledger");
+}
+
 static enum sg_error open_revision(struct book *b, struct book_entry *e, const struct ledger_record *r,
                                    struct book_change *c, struct sg_fault *f)
 {
     if (e->open || r->revision != e->revision + 1 || r->total.v <= e->total.v)
         return sg_fail(f, SG_ERR_MISMATCH, "the ledger has an intent that does not follow");
-    uint32_t customer = intern(b, &r->customer);
-    struct book_open *o = calloc(1, sizeof *o);
-    if (!o || customer == BOOK_NONE) {
-        free(o);
-        return sg_fail(f, SG_ERR_NOMEM, "no memory for the book of the ledger");
-    }
-    if (e->revision == 0) e->customer = customer;
-    if (e->customer != customer) {
-        free(o);
+    if (e->revision && strcmp(book_name(b, e->customer), r->customer.s) != 0)
         return sg_fail(f, SG_ERR_MISMATCH, "the ledger has an hour with two customers");
-    }
+    uint32_t customer;
+    enum sg_error error = intern(b, &r->customer, &customer);
+    if (error) return no_room(f, error);
+    struct book_open *o = calloc(1, sizeof *o);
+    if (!o) return no_room(f, SG_ERR_NOMEM);
+    e->customer = customer;
     o->entry = (uint32_t)(e - b->entry);
     o->revision = r->revision;
     o->mode = r->mode;
@@ -266,8 +275,9 @@ enum sg_error book_apply(struct book *b, const struct ledger_record *r, uint64_t
     struct book_change ignored, *c = change ? change : &ignored;
     memset(c, 0, sizeof *c);
     if (offset < b->end) return SG_OK;
-    struct book_entry *e = find_or_make(b, r);
-    if (!e) return sg_fail(f, SG_ERR_LIMIT, "no room for another hour of the ledger");
+    struct book_entry *e;
+    enum sg_error error = find_or_make(b, r, &e);
+    if (error) return no_room(f, error);
     enum sg_error got = r->kind == LEDGER_INTENT    ? open_revision(b, e, r, c, f)
                         : r->kind == LEDGER_OUTCOME ? close_revision(b, e, r, c, f)
                                                     : note(e, r, c, f);

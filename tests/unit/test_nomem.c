@@ -151,6 +151,7 @@ static enum sg_error ledger(void)
         if (!e && i % 2) e = ledger_say(&b, &r);
     }
     if (!e) cr_assert(b.entry_count == FEW && b.open_count == FEW / 2);
+    cr_assert(e == SG_OK || e == SG_ERR_NOMEM, "%s", sg_error_name(e));
     book_destroy(&b);
     return e;
 }
