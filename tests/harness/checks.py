@@ -32,8 +32,8 @@ def _check_source():
 
 
 def _system():
-    return _build("release") and _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "--durations=0", "tests/system",
-                                      SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
+    return _build("release") and _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "--durations=0", "-n", "2",
+                                      "--dist", "loadgroup", "tests/system", SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
 
 
 def _harness(*verb):

@@ -1,4 +1,8 @@
-"""Fixtures of the system tests: pipelines of real programs, in folders of their own, gone afterwards."""
+"""Fixtures of the system tests: pipelines of real programs, in folders of their own, gone afterwards.
+
+Most of a test's time is waiting, so several run side by side (pytest -n 2 --dist loadgroup): nothing is shared between two tests but what a
+module's fixture gives, and those of one module are one group.
+"""
 import os
 import shutil
 
@@ -11,6 +15,18 @@ from harness.pipeline import Pipeline
 
 SETTLE_S = 90
 CUSTOMERS = {"team-1": "cus_one", "team-2": "cus_two", "team-3": "cus_three"}  # team-4 has none: pending
+FIRST = ("test_outage", "test_inject", "test_kill", "test_cluster", "test_rebuild", "test_view")  # the longest, so that all workers end together
+
+
+def pytest_configure():
+    """One worker of several takes ports that the others do not."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["SANDGLASS_PORTS"] = "%s/%s" % (os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"), os.environ["PYTEST_XDIST_WORKER_COUNT"])
+
+
+def pytest_collection_modifyitems(items):
+    """The order of running."""
+    items.sort(key=lambda item: FIRST.index(item.module.__name__) if item.module.__name__ in FIRST else len(FIRST) + ("ingest" in item.module.__name__))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -13,6 +13,8 @@ from harness import config, tools
 from harness.pipeline import Pipeline, http_get
 from harness.process import Process, free_ports, wait_for
 
+pytestmark = pytest.mark.xdist_group("doors")  # they share a pipeline
+
 
 @pytest.fixture(scope="module")
 def fed(request):

@@ -11,6 +11,7 @@ from harness.process import wait_for
 from inject import campaign
 from inject.verdict import FAILED, NOT_REACHED
 
+pytestmark = pytest.mark.xdist_group("inject")  # they share worlds
 SEED = int(os.environ.get("SANDGLASS_INJECT_SEED", "1"))
 # How many cases, and which library's calls fail beside the program's own.
 SAMPLE = {"collector-start": (9, None), "collector-recovery": (9, None), "collector-r1": (14, "librdkafka"), "aggregator": (8, "libhiredis"),
