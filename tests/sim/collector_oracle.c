@@ -37,18 +37,29 @@ struct check {
     struct collector_world *w;
     struct collector_runner *r;
     bool minutes, exact;
-    struct sum sum[SUMS];
-    size_t sums;
     struct epoch epoch[EPOCHS_MAX];
     size_t epochs;
     struct gap expected[GAPS_MAX], seen[GAPS_MAX];
     size_t expected_gaps, seen_gaps;
     uint64_t events, refused; /* expected, over all epochs */
-    collector_part *each;     /* gets what is expected, in place of sum */
+    collector_part *each;     /* gets what is expected, in place of the table */
     void *arg;
 };
 
 /* ---- sums ---- */
+
+/* The table, and which of its places are taken: few. */
+static struct {
+    struct sum sum[SUMS];
+    uint32_t taken[SUMS / 2];
+    size_t count;
+} table;
+
+static void table_clear(void)
+{
+    for (size_t i = 0; i < table.count; i++) table.sum[table.taken[i]] = (struct sum){0};
+    table.count = 0;
+}
 
 /* Team and project by their number; project COLLECTOR_PROJECTS is none. */
 static void add(struct check *k, unsigned team, unsigned project, int64_t at, unsigned field, uint64_t value)
@@ -57,10 +68,13 @@ static void add(struct check *k, unsigned team, unsigned project, int64_t at, un
     uint64_t minute = k->minutes ? (uint64_t)(at / MINUTE_MS) : 0;
     uint64_t key = ((minute * 8 + team) * 8 + project) * 1024 + field + 1;
     size_t i = (key * UINT64_C(0x9E3779B97F4A7C15)) >> 46;
-    while (k->sum[i].key && k->sum[i].key != key) i = (i + 1) % SUMS;
-    if (!k->sum[i].key && ++k->sums > SUMS / 2) abort();
-    k->sum[i].key = key;
-    k->sum[i].value += value;
+    while (table.sum[i].key && table.sum[i].key != key) i = (i + 1) % SUMS;
+    if (!table.sum[i].key) {
+        if (table.count == SUMS / 2) abort();
+        table.taken[table.count++] = (uint32_t)i;
+    }
+    table.sum[i].key = key;
+    table.sum[i].value += value;
 }
 
 /* ---- what is expected ---- */
@@ -383,14 +397,15 @@ static void compare(struct check *k)
     qsort(k->seen, k->seen_gaps, sizeof *k->seen, by_last_n);
     if (k->expected_gaps != k->seen_gaps || memcmp(k->expected, k->seen, k->seen_gaps * sizeof *k->seen) != 0)
         sim_fail(s, "%s: %zu gaps are said, there are %zu", k->r->name, k->seen_gaps, k->expected_gaps);
-    for (size_t i = 0; i < SUMS && k->exact; i++) {
-        if (k->sum[i].key) s->checks++;
-        if (!k->sum[i].value) continue;
+    for (size_t i = 0; i < table.count && k->exact; i++) {
+        const struct sum *sum = &table.sum[table.taken[i]];
+        s->checks++;
+        if (!sum->value) continue;
         char name[FIELD_NAME_BYTES_MAX];
-        uint64_t key = k->sum[i].key;
+        uint64_t key = sum->key;
         field_name((enum field)((key - 1) % 1024), name);
         sim_fail(s, "%s minute %" PRIu64 " t%" PRIu64 " p%" PRIu64 " %s: off by %" PRId64, k->r->name, key / 65536,
-                 key / 8192 % 8, key / 1024 % 8, name, -(int64_t)k->sum[i].value);
+                 key / 8192 % 8, key / 1024 % 8, name, -(int64_t)sum->value);
     }
 }
 
@@ -399,6 +414,7 @@ void collector_check(struct collector_world *w)
     static struct check check;
     for (unsigned i = 0; i < w->runners && !w->sim->failed; i++) {
         memset(&check, 0, sizeof check);
+        table_clear();
         check.w = w;
         check.r = &w->runner[i];
         check.minutes = !w->system_clock || !w->wall_stepped;

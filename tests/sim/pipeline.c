@@ -234,6 +234,7 @@ static void end(struct pipeline_world *w)
     free(w->rollup);
     free(w->collectors);
     free(w->sum);
+    free(w->slot);
 }
 
 bool pipeline_schedule(struct sim *s)

@@ -1,10 +1,10 @@
 /* The joined world: supervisors, collectors and their disks, broker, aggregators, Redis, exporters, Stripe; one time
- * and one list of faults. Nothing in it is a model of ours that ships as code: the collectors' world makes the topic,
- * the roll-up's world makes the view of it, and the exporters read that view through the code that ships (view.h).
+ * and one list of faults. No model stands where they meet: the collectors' world makes the topic, the roll-up's world
+ * makes the view of it, and the exporters read that view through the code that ships (view.h).
  *
- * EQUATION  after quiet, for every (team, project, region, window, field): what supervisors had accepted, by the
- *           collectors' oracle, is what Redis holds; for every (team, hour, meter) that is what Stripe holds and what
- * it dropped, or is pending: a team without a customer, or held with a note that says why.
+ * EQUATION  after quiet, for every (team, project, region, window, field), what supervisors had accepted, by the
+ *           collectors' oracle, is what Redis holds; and for every (team, hour, meter) that is what Stripe holds and
+ *           what it dropped, or is pending, held with a note that says why.
  *
  * pipeline.c holds the schedule and joins the worlds, pipeline_check.c the equation. */
 #ifndef SIM_PIPELINE_WORLD_H
@@ -23,14 +23,13 @@ struct pipeline_shard {
     struct billing_world *billing;
 };
 
-/* What is expected of one field of one rollup. */
+/* One field of one rollup: what is expected of it, and what Redis holds. */
 struct pipeline_sum {
-    bool used;
     unsigned team, project; /* as the collectors' world numbers them */
     enum window_kind window;
     enum field field;
     int64_t start;
-    uint64_t value;
+    uint64_t accepted, rolled_up;
 };
 
 struct pipeline_world {
@@ -40,8 +39,9 @@ struct pipeline_world {
     struct collector_world *collectors;
     struct rollup_world *rollup;
     struct pipeline_shard shard[SHARDS_MOST];
-    struct pipeline_sum *sum; /* a hash table; NULL until everything was said */
-    size_t sums;
+    struct pipeline_sum *sum;
+    size_t sums, sum_capacity;
+    uint32_t *slot; /* of index + 1, by the sum's name; NULL until everything was said */
 };
 
 /* Everything that was said is accepted: from here on the truth is known. */

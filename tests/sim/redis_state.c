@@ -93,7 +93,7 @@ static struct redis_key *key_make(struct redis_state *s, struct redis_text key, 
 
 static struct redis_change *change_add(struct redis_state *s)
 {
-    if (!s->journal) s->journal = checked(calloc(REDIS_JOURNAL_MAX, sizeof *s->journal));
+    if (!s->journal) s->journal = checked(reallocarray(NULL, REDIS_JOURNAL_MAX, sizeof *s->journal));
     if (s->changes == REDIS_JOURNAL_MAX) {
         size_t half = REDIS_JOURNAL_MAX / 2;
         s->oldest = s->journal[half - 1].command;
