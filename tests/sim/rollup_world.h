@@ -9,10 +9,12 @@
  *          for a while before the call takes effect and before its answer is read: so a process is frozen in the
  *          middle of anything, for as long as it takes to lose its partitions, and goes on as a zombie. A process that
  *          is killed in a call has every later call fail until its turn has unwound.
+ *
  * ERAS     a schedule is one or two storms of faults, each followed by quiet in which everything must come right.
- * Between them a month passes: the log forgets what is archived, minutes and runs expire. ORACLE   the world keeps
- * every row that a runner accepted and the place of every batch in the log; what counts follows from proto/batch.md and
- * design.md alone, by its own arithmetic (rollup_oracle.c).
+ *          Between them a month passes: the log forgets what is archived, minutes and runs expire.
+ *
+ * ORACLE   the world keeps every row that a runner accepted and the place of every batch in the log; what counts
+ *          follows from proto/batch.md and design.md alone, by its own arithmetic (rollup_oracle.c).
  *
  * rollup.c holds the schedule, rollup_runner.c runners and broker, rollup_ports.c and rollup_redis.c what the programs
  * talk to, rollup_process.c the programs, rollup_check.c what must be true. */
