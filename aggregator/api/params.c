@@ -36,26 +36,6 @@ static bool take_id(const char *value, struct id *out, bool none_allowed)
     return true;
 }
 
-static bool take_limit(const char *value, uint32_t *out)
-{
-    struct text t = text_over(value, strlen(value));
-    uint64_t v = text_u64(&t);
-    if (!text_done(&t) || v < 1 || v > LIMIT_MAX) return false;
-    *out = (uint32_t)v;
-    return true;
-}
-
-static bool take_cursor(const char *value, struct page *out)
-{
-    struct text t = text_over(value, strlen(value));
-    uint64_t at = text_u64(&t);
-    text_expect(&t, '-');
-    uint64_t skip = text_u64(&t);
-    if (!text_done(&t) || at > (uint64_t)WALL_MS_MAX || skip > UINT32_MAX) return false;
-    *out = (struct page){{(int64_t)at}, (uint32_t)skip, true};
-    return true;
-}
-
 void cursor_format(struct page page, char out[static CURSOR_BYTES_MAX])
 {
     char *end = text_put_u64(out, (uint64_t)page.from_top.v);
@@ -64,35 +44,84 @@ void cursor_format(struct page page, char out[static CURSOR_BYTES_MAX])
     *end = '\0';
 }
 
-static bool take_value(struct params *p, enum param which, const char *value)
+static bool take_from(struct params *p, const char *value)
 {
-    static const char *const steps[] = {"minute", "hour", "day"}, *const groups[] = {"none", "project", "region"},
-                             *const formats[] = {"json", "csv"};
-    unsigned i;
-    switch (which) {
-    case PARAM_FROM: return rfc3339_parse(value, strlen(value), &p->from);
-    case PARAM_TO: return rfc3339_parse(value, strlen(value), &p->to);
-    case PARAM_PROJECT: return take_id(value, &p->project, true);
-    case PARAM_REGION: return take_id(value, &p->region, false);
-    case PARAM_LIMIT: return take_limit(value, &p->limit);
-    case PARAM_CURSOR: return take_cursor(value, &p->cursor);
-    case PARAM_METER: return field_parse(value, strlen(value), &p->meter);
-    case PARAM_STEP:
-        if (!take_word(value, steps, 3, &i)) return false;
-        p->step = (enum window_kind)i;
-        return true;
-    case PARAM_GROUP_BY:
-        if (!take_word(value, groups, 3, &i)) return false;
-        p->group_by = (enum group_by)i;
-        return true;
-    case PARAM_FORMAT:
-        if (!take_word(value, formats, 2, &i)) return false;
-        p->format = (enum format)i;
-        return true;
-    case PARAMS: break;
-    }
-    return false;
+    return rfc3339_parse(value, strlen(value), &p->from);
 }
+
+static bool take_to(struct params *p, const char *value)
+{
+    return rfc3339_parse(value, strlen(value), &p->to);
+}
+
+static bool take_project(struct params *p, const char *value)
+{
+    return take_id(value, &p->project, true);
+}
+
+static bool take_region(struct params *p, const char *value)
+{
+    return take_id(value, &p->region, false);
+}
+
+static bool take_limit(struct params *p, const char *value)
+{
+    struct text t = text_over(value, strlen(value));
+    uint64_t v = text_u64(&t);
+    if (!text_done(&t) || v < 1 || v > LIMIT_MAX) return false;
+    p->limit = (uint32_t)v;
+    return true;
+}
+
+static bool take_cursor(struct params *p, const char *value)
+{
+    struct text t = text_over(value, strlen(value));
+    uint64_t at = text_u64(&t);
+    text_expect(&t, '-');
+    uint64_t skip = text_u64(&t);
+    if (!text_done(&t) || at > (uint64_t)WALL_MS_MAX || skip > UINT32_MAX) return false;
+    p->cursor = (struct page){{(int64_t)at}, (uint32_t)skip, true};
+    return true;
+}
+
+static bool take_meter(struct params *p, const char *value)
+{
+    return field_parse(value, strlen(value), &p->meter);
+}
+
+static bool take_step(struct params *p, const char *value)
+{
+    static const char *const words[] = {"minute", "hour", "day"};
+    unsigned i;
+    if (!take_word(value, words, 3, &i)) return false;
+    p->step = (enum window_kind)i;
+    return true;
+}
+
+static bool take_group_by(struct params *p, const char *value)
+{
+    static const char *const words[] = {"none", "project", "region"};
+    unsigned i;
+    if (!take_word(value, words, 3, &i)) return false;
+    p->group_by = (enum group_by)i;
+    return true;
+}
+
+static bool take_format(struct params *p, const char *value)
+{
+    static const char *const words[] = {"json", "csv"};
+    unsigned i;
+    if (!take_word(value, words, 2, &i)) return false;
+    p->format = (enum format)i;
+    return true;
+}
+
+static bool (*const take_value[PARAMS])(struct params *, const char *) = {
+    [PARAM_FROM] = take_from,     [PARAM_TO] = take_to,       [PARAM_PROJECT] = take_project,
+    [PARAM_REGION] = take_region, [PARAM_LIMIT] = take_limit, [PARAM_CURSOR] = take_cursor,
+    [PARAM_METER] = take_meter,   [PARAM_STEP] = take_step,   [PARAM_GROUP_BY] = take_group_by,
+    [PARAM_FORMAT] = take_format,
+};
 
 enum sg_error params_take(struct params *p, unsigned allowed, const char *name, const char *value, struct sg_fault *f)
 {
@@ -100,7 +129,7 @@ enum sg_error params_take(struct params *p, unsigned allowed, const char *name, 
     if (!take_word(name, names, PARAMS, &which) || !(allowed & PARAM_BIT(which)))
         return sg_fail(f, SG_ERR_USAGE, "a parameter is not known here");
     if (p->given & PARAM_BIT(which)) return sg_fail(f, SG_ERR_USAGE, "parameter %s is given twice", names[which]);
-    if (!value || !take_value(p, (enum param)which, value))
+    if (!value || !take_value[which](p, value))
         return sg_fail(f, SG_ERR_USAGE, "parameter %s is not valid", names[which]);
     p->given |= PARAM_BIT(which);
     return SG_OK;

@@ -36,10 +36,10 @@ static enum sg_error rate_parse(const char *text, uint64_t *out)
     return SG_OK;
 }
 
-static const char *version_parse(json_t *j, const struct price_version *previous, struct price_version *out)
+static const char *version_parse(const json_t *j, const struct price_version *previous, struct price_version *out)
 {
     const char *text[4];
-    if (!json_is_object(j) || json_object_size(j) != 4) return "is not an object of version, from, vcpu_hour, gib_hour";
+    if (json_object_size(j) != 4) return "is not an object of version, from, vcpu_hour, gib_hour";
     for (size_t i = 0; i < 4; i++)
         if (!(text[i] = json_string_value(json_object_get(j, version_keys[i])))) return "lacks a string";
     if (!id_valid(text[0], strlen(text[0])) || strlen(text[0]) >= sizeof out->name) return "has a bad name";
@@ -53,19 +53,17 @@ static const char *version_parse(json_t *j, const struct price_version *previous
     return NULL;
 }
 
-static enum sg_error book_parse(json_t *root, struct price_book *out, struct sg_fault *f)
+static enum sg_error book_parse(const json_t *root, struct price_book *out, struct sg_fault *f)
 {
     const char *currency = json_string_value(json_object_get(root, "currency"));
-    json_t *versions = json_object_get(root, "versions"), *j;
-    size_t i;
-    if (!json_is_object(root) || json_object_size(root) != 2 || !currency || strcmp(currency, "USD") != 0 ||
-        !json_is_array(versions))
+    const json_t *versions = json_object_get(root, "versions");
+    if (json_object_size(root) != 2 || !currency || strcmp(currency, "USD") != 0 || !json_is_array(versions))
         return sg_fail(f, SG_ERR_MALFORMED, "price book: expected an object of currency \"USD\" and versions");
     if (json_array_size(versions) == 0 || json_array_size(versions) > PRICE_VERSIONS_MAX)
         return sg_fail(f, SG_ERR_LIMIT, "price book: expected 1 to %d versions", PRICE_VERSIONS_MAX);
-    json_array_foreach(versions, i, j)
-    {
-        const char *wrong = version_parse(j, i ? &out->version[i - 1] : NULL, &out->version[i]);
+    for (size_t i = 0; i < json_array_size(versions); i++) {
+        const char *wrong =
+            version_parse(json_array_get(versions, i), i ? &out->version[i - 1] : NULL, &out->version[i]);
         if (wrong) return sg_fail(f, SG_ERR_MALFORMED, "price book: version %zu %s", i + 1, wrong);
         out->count = i + 1;
     }

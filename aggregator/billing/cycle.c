@@ -42,11 +42,15 @@ size_t cycle_groups(const struct cycle *c, struct cycle_due *due, size_t count, 
     return groups;
 }
 
+enum { POSITION_BYTES_MAX = sizeof " 1023@18446744073709551615" };
+_Static_assert(PARTITIONS_MAX <= 1024 && PARTITIONS_MAX * POSITION_BYTES_MAX <= LEDGER_POSITIONS_BYTES,
+               "all positions fit");
+
 static void positions_text(const struct cycle_hour *h, char out[static LEDGER_POSITIONS_BYTES])
 {
     size_t used = 0;
     out[0] = '\0';
-    for (uint32_t p = 0; p < PARTITIONS_MAX && used + 32 < LEDGER_POSITIONS_BYTES; p++)
+    for (uint32_t p = 0; p < PARTITIONS_MAX; p++)
         if (h->reach[p])
             used += (size_t)snprintf(out + used, LEDGER_POSITIONS_BYTES - used, "%s%u@%" PRIu64, used ? " " : "", p,
                                      h->reach[p]);

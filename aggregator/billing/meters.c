@@ -30,9 +30,9 @@ static enum sg_error take_meter(struct meter_slot *slot, const char *name, const
     if (!take_word(customer_key, slot->meter.customer_key, PLAN_KEY_BYTES) ||
         !take_word(value_key, slot->meter.value_key, PLAN_KEY_BYTES))
         return sg_fail(f, SG_ERR_CONFIG, "meter %s: its payload keys cannot be used", name);
-    if (!window || json_is_null(window))
+    if (!window || json_typeof(window) == JSON_NULL)
         slot->meter.mode = BILL_DELTA;
-    else if (json_is_string(window) && strcmp(json_string_value(window), "hour") == 0)
+    else if (strcmp(member(m, "event_time_window"), "hour") == 0)
         slot->meter.mode = BILL_SET;
     else
         return sg_fail(f, SG_ERR_CONFIG, "meter %s: its window is neither the hour nor none", name);
@@ -44,13 +44,13 @@ enum sg_error meters_take_page(struct meter_slot *slots, size_t count, const cha
                                char cursor[static METERS_CURSOR_BYTES], struct sg_fault *f)
 {
     json_error_t ignored;
-    json_t *page = json_loadb(body, length, JSON_REJECT_DUPLICATES, &ignored), *m;
+    json_t *page = json_loadb(body, length, JSON_REJECT_DUPLICATES, &ignored);
     const json_t *data = json_object_get(page, "data");
     enum sg_error e = json_is_array(data) ? SG_OK : sg_fail(f, SG_ERR_MALFORMED, "the list of meters is malformed");
-    size_t i, items = json_array_size(data);
+    size_t items = json_array_size(data);
     cursor[0] = '\0';
-    json_array_foreach(data, i, m)
-    {
+    for (size_t i = 0; i < items; i++) {
+        const json_t *m = json_array_get(data, i);
         for (size_t k = 0; k < count && e == SG_OK; k++) {
             char name[FIELD_NAME_BYTES_MAX];
             (void)field_name(slots[k].meter.field, name);

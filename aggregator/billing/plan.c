@@ -147,10 +147,11 @@ bool plan_settle(const struct book *b, struct book_open *o, const struct plan_re
 
 uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after_ms)
 {
-    uint64_t range = PLAN_BACKOFF_MS_MAX;
+    enum { DOUBLINGS = 6 };
+    _Static_assert(PLAN_BACKOFF_MS_MIN << DOUBLINGS < PLAN_BACKOFF_MS_MAX, "the longest is not passed on the way");
     assert(attempt >= 1);
-    if (attempt < 8 && ((uint64_t)PLAN_BACKOFF_MS_MIN << (attempt - 1)) < range)
-        range = (uint64_t)PLAN_BACKOFF_MS_MIN << (attempt - 1);
+    uint64_t range = PLAN_BACKOFF_MS_MAX;
+    if (attempt <= DOUBLINGS + 1) range = (uint64_t)PLAN_BACKOFF_MS_MIN << (attempt - 1);
     uint64_t wait = PLAN_BACKOFF_MS_MIN / 5 + random % range;
     if (retry_after_ms > PLAN_RETRY_AFTER_MS_MAX) retry_after_ms = PLAN_RETRY_AFTER_MS_MAX;
     return wait > retry_after_ms ? wait : retry_after_ms;

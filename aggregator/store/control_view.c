@@ -2,6 +2,7 @@
  * revoked key stays known as revoked, a customer stays its first team's. */
 #include "aggregator/store/control_view.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -98,7 +99,7 @@ static enum sg_error account_set(struct control_view *v, const struct control_fa
         v->account[old - v->account].customer = fact->customer;
         return SG_OK;
     }
-    if (v->account_count == CONTROL_ACCOUNTS_MAX) return SG_ERR_LIMIT;
+    assert(v->account_count < v->owner_count); /* every account's first customer is an owner's: their limit is ours */
     if (!array_reserve(&v->account, &v->account_capacity, v->account_count, sizeof *v->account)) return SG_ERR_NOMEM;
     if (!rehash(v, &v->account_slot, &v->account_slots, team_text, v->account_count)) return SG_ERR_NOMEM;
     v->account[v->account_count] = (struct control_account){fact->team, fact->customer};

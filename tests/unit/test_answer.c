@@ -57,6 +57,8 @@ static const struct {
     {500, ERROR("\"type\":\"api_error\""), false, ANSWER_AMBIGUOUS_NEXT, 0},
     {500, "", true, ANSWER_AMBIGUOUS_NEXT, 0},
     {500, "", false, ANSWER_AMBIGUOUS, 0},
+    {500, "{\"error\":\"no object\"}", false, ANSWER_AMBIGUOUS, 0},
+    {500, NULL, false, ANSWER_AMBIGUOUS, 0},
     {502, "<html>", false, ANSWER_AMBIGUOUS, 0},
     {503, ERROR("\"type\":\"api_error\""), false, ANSWER_AMBIGUOUS_NEXT, 0},
     {503, "<html>", true, ANSWER_AMBIGUOUS_NEXT, 0},
@@ -71,7 +73,7 @@ Test(answer, every_line_of_the_outcome_table)
                                   .status = table[i].status,
                                   .replayed = table[i].replayed,
                                   .body = table[i].body,
-                                  .body_length = strlen(table[i].body),
+                                  .body_length = table[i].body ? strlen(table[i].body) : 0,
                                   .identifier = "sg1-ab"};
         enum answer a = answer_classify(&in, &reason);
         cr_assert_eq(a, table[i].answer, "line %zu: %s", i, answer_text(a));

@@ -73,6 +73,43 @@ Test(control, many_keys_are_all_found)
     control_view_destroy(&v);
 }
 
+/* As full as they may become: the counts alone are set, a million facts are too many for a test. */
+Test(control, a_full_view_takes_no_more_and_keeps_what_it_has)
+{
+    static const struct {
+        enum control_kind kind;
+        bool keys, owners; /* which are full */
+        enum sg_error e;
+    } cases[] = {
+        {CONTROL_KEY_CREATED, true, false, SG_ERR_LIMIT},
+        {CONTROL_KEY_CREATED, false, true, SG_OK},
+        {CONTROL_ACCOUNT_SET, false, true, SG_ERR_LIMIT},
+        {CONTROL_ACCOUNT_SET, true, false, SG_OK},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct control_view v = {0};
+        struct control_chain writer = {0};
+        struct control_fact known = fact_of(CONTROL_KEY_CREATED, "t1", NULL, 'a'),
+                            more = fact_of(cases[i].kind, "t2", "cus_2", 'b');
+        char text[CONTROL_BYTES_MAX];
+        size_t length, keys, owners;
+        say(&v, &writer, known);
+        say(&v, &writer, fact_of(CONTROL_ACCOUNT_SET, "t1", "cus_1", '0'));
+        cr_assert_eq(control_encode(&writer, &more, text, &length), SG_OK);
+        keys = v.key_count;
+        owners = v.owner_count;
+        if (cases[i].keys) v.key_count = CONTROL_KEYS_MAX;
+        if (cases[i].owners) v.owner_count = CONTROL_ACCOUNTS_MAX;
+        cr_assert_eq(control_view_fold(&v, text, length, NULL), cases[i].e, "case %zu", i);
+        cr_assert_eq(v.broken, cases[i].e != SG_OK, "case %zu", i);
+        if (cases[i].keys) v.key_count = keys;
+        if (cases[i].owners) v.owner_count = owners;
+        cr_assert_str_eq(control_view_key(&v, known.key_hex)->team.s, "t1");
+        cr_assert_str_eq(control_view_account(&v, "t1")->customer.s, "cus_1");
+        control_view_destroy(&v);
+    }
+}
+
 Test(control, a_changed_byte_breaks_the_chain_and_nothing_newer_is_taken)
 {
     struct control_view v = {0};

@@ -118,6 +118,45 @@ Test(cycle, an_hour_leaves_due_when_all_is_settled_by_a_view_at_least_as_new)
     cr_assert_eq(count, 0);
 }
 
+Test(cycle, an_hour_with_a_value_of_too_many_digits_is_held)
+{
+    struct cycle_due due = due_of("t1", 0, 0, 5);
+    struct ledger_record r[METER_COUNT];
+    struct cycle_tally t = {0};
+    size_t count = 0;
+    set_customer("t1", "cus_1");
+    struct cycle c = closed_until(HOUR + 2 * HOUR_MS);
+    cr_assert_not(plan(&c, &due, LEDGER_VALUE_MAX + 1, 0, 5, r, &count, &t));
+    cr_assert(count == 1 && r[0].kind == LEDGER_NOTE && t.held == 0 && t.waiting == 1);
+    cr_assert_eq(book_apply(&book, &r[0], book.end, NULL, NULL), SG_OK);
+    count = 0;
+    cr_assert_not(plan(&c, &due, LEDGER_VALUE_MAX + 1, 0, 5, r, &count, &t));
+    cr_assert(count == 0 && t.held == 1);
+}
+
+Test(cycle, an_intent_names_the_position_in_every_partition_of_its_hour)
+{
+    static char positions[LEDGER_POSITIONS_BYTES];
+    struct cycle_due due = due_of("t1", 0, 0, 5);
+    struct cycle_group g = {&due, 1};
+    struct cycle_hour h = {.team = "t1", .hour = due.hour, .reach = {[0] = 5, [7] = 9}};
+    struct ledger_record r[METER_COUNT];
+    struct cycle_tally t = {0};
+    size_t count = 0;
+    set_customer("t1", "cus_1");
+    struct cycle c = closed_until(HOUR + 2 * HOUR_MS);
+    const uint64_t below[PARTITIONS_MAX] = {5};
+    c.vouched = below;
+    cr_assert_eq(sums_add(&h.total, FIELD_VCPU_MS, (struct amount){1}), SG_OK);
+    cr_assert_not(cycle_plan(&c, &g, &h, (struct wall_ms){HOUR}, positions, r, &count, &t));
+    cr_assert_str_eq(positions, "0@5 7@9");
+    for (int p = 0; p < PARTITIONS_MAX; p++) h.reach[p] = UINT64_MAX;
+    count = 0;
+    cr_assert_not(cycle_plan(&c, &g, &h, (struct wall_ms){HOUR}, positions, r, &count, &t));
+    cr_assert(strstr(positions, " 1023@18446744073709551615"), "all of the most fit");
+    sums_destroy(&h.total);
+}
+
 Test(cycle, a_team_without_a_customer_is_pending_but_for_hours_that_were_pushed)
 {
     struct cycle_due due[] = {due_of("t1", 0, 0, 5), due_of("t2", 0, 0, 5)};

@@ -66,6 +66,8 @@ Test(params, what_the_route_does_not_list_or_has_already_is_refused)
     cr_assert_eq(params_take(&p, PARAM_BIT(PARAM_FROM), "from", "1", &f), SG_ERR_USAGE);
     cr_assert_eq(params_finish(&p, PARAM_BIT(PARAM_METER), &f), SG_ERR_USAGE);
     cr_assert_str_eq(f.text, "parameter meter is missing");
+    p.to = p.from;
+    cr_assert_eq(params_finish(&p, PARAM_BIT(PARAM_FROM), &f), SG_OK);
     p.to.v = 0;
     cr_assert_eq(params_finish(&p, 0, &f), SG_ERR_USAGE);
 }

@@ -160,6 +160,21 @@ Test(plan, a_value_of_more_than_15_digits_is_held_and_said_once)
     book_destroy(&b);
 }
 
+Test(plan, a_total_that_the_ledger_cannot_hold_is_held_however_small_the_difference)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &delta_meter, 100);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    r.revision = 2;
+    r.total.v = INT64_MAX;
+    fold(&b, &r);
+    answer(&b, &r, LEDGER_ACCEPTED);
+    struct plan_question q = ask(&delta_meter, (uint64_t)INT64_MAX + 1);
+    cr_assert_eq(plan_revision(&b, &q, &r), PLAN_RECORD);
+    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_DIGITS && r.revision == 3);
+    book_destroy(&b);
+}
+
 Test(plan, an_hour_whose_meter_counts_otherwise_now_is_held)
 {
     struct book b = {0};
@@ -227,12 +242,15 @@ Test(plan, nothing_is_written_past_its_deadline)
 
 /* ---- answers ---- */
 
+static uint32_t random_of_settle;
+
 static bool settle(const struct book *b, enum answer a, struct ledger_record *out)
 {
     struct plan_reply reply = {.answer = a,
                                .reason = LEDGER_REFUSED_METER,
                                .status = 400,
                                .request_id = "req_1",
+                               .random = random_of_settle,
                                .retry_after_ms = 7000,
                                .wall = {HOUR + 3 * HOUR_MS},
                                .boot = {5000}};
@@ -275,6 +293,11 @@ Test(plan, a_refusal_is_said_once_and_sent_again_slowly)
     cr_assert(settle(&b, ANSWER_REFUSED, &r));
     cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_REFUSED_METER && r.status == 400 && r.revision == 1);
     cr_assert_not(settle(&b, ANSWER_REFUSED, &r));
+    cr_assert_leq(o->not_before.v, 5000 + 500 * 32 + 100, "at the pace of the sixth attempt");
+    o->attempts = 8;
+    random_of_settle = 59999;
+    cr_assert_not(settle(&b, ANSWER_REFUSED, &r));
+    cr_assert_geq(o->not_before.v, 5000 + 59999, "at its own, which is slower by now");
     cr_assert(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));
     cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_AGE && r.status == 0 && r.at.v == HOUR + DAY_MS);
     cr_assert_not(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));

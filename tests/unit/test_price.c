@@ -57,6 +57,9 @@ Test(price, each_hour_has_the_price_in_force_at_its_start)
     price_add(&b, &s, before, (struct amount){HOUR_MS}, (struct amount){0});
     cr_assert_eq(cost(&b, &s), 2500000);
     cr_assert_str_eq(price_version_name(&b, &s, after), "a");
+    struct price_sums memory_only = {0};
+    price_add(&b, &memory_only, before, (struct amount){0}, (struct amount){1});
+    cr_assert_str_eq(price_version_name(&b, &memory_only, after), "a");
     price_add(&b, &s, after, (struct amount){HOUR_MS}, (struct amount){0});
     cr_assert_eq(cost(&b, &s), 5100000);
     cr_assert_str_eq(price_version_name(&b, &s, after), "b");
@@ -108,6 +111,7 @@ Test(price, every_rule_of_a_book_is_kept)
         "{\"currency\":\"USD\"}",
         "{\"currency\":7,\"versions\":[]}",
         "{\"currency\":\"USD\",\"versions\":{}}",
+        "{\"currency\":\"USD\",\"version\":[]}",
         "{\"currency\":\"USD\",\"versions\":[],\"x\":1}",
         "7",
         BOOK("7"),
