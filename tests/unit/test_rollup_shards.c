@@ -325,8 +325,9 @@ Test(rollup_shards, duplicates_that_the_log_forgot_are_deleted_a_thousand_at_a_t
     }
 }
 
-Test(rollup_shards, the_token_stands_at_the_first_partition_that_is_taken)
+Test(rollup_shards, the_token_stands_at_every_partition_that_is_taken_and_at_no_other)
 {
+    rollup_take(&r, 1);
     rollup_take(&r, 2);
     know("");
     rollup_drop(&r, 0);
@@ -334,7 +335,12 @@ Test(rollup_shards, the_token_stands_at_the_first_partition_that_is_taken)
     enqueue_in(2, 1, 1);
     nothing_is_stored();
     r.chunk_cells = 1;
-    SAYS(flushed_of(0), "4|HSET|sg:{s0}:flush|2|");
+    r.nonce = 77;
+    r.flushes = 5;
+    SAYS(flushed_of(0), "|6|HSET|sg:{s0}:flush|1|77:5:1|2|77:5:1|");
+    cr_assert(rollup_flush_ok(&r, &flush));
+    rollup_flush_chunk(&r, &flush);
+    SAYS(words_of_chunk(), "|3|sg:{s0}:flush|1|77:5:1|sg:{s0}:flush|2|77:5:1|sg:{s0}:marks:2|at||");
 }
 
 Test(rollup_shards, many_dirty_cells_make_a_flush_due)
