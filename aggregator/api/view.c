@@ -250,7 +250,8 @@ static enum sg_error take_part(struct view_run *r, const struct redisReply *hash
         struct text t = text_over(name->str + field->len, name->len - field->len);
         text_expect(&t, ':');
         uint64_t start = text_u64(&t);
-        if (!text_done(&t) || start > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return SG_ERR_CORRUPT;
+        bool whole = start % (HOUR_MS / SECOND_MS) == 0;
+        if (!text_done(&t) || !whole || start > (uint64_t)(WALL_MS_MAX / SECOND_MS)) return SG_ERR_CORRUPT;
         e = hour_cell(hash->element[i + 1], &hour);
         if (!e) e = hour_add(r, (struct wall_ms){(int64_t)start * SECOND_MS}, &hour);
         usage_subtract(&rest, &hour);

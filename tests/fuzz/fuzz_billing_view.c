@@ -81,11 +81,12 @@ static enum sg_error ask_marks(struct redis_store *s, struct sg_fault *f)
     uint64_t at;
     enum sg_error e = view_marks_read(s, 0, 1, &reply, &at, f);
     if (e != SG_OK) return e;
-    assert((at == 0) == (reply->elements == 0));
+    const struct redisReply *marks = reply->element[0], *gaps = reply->element[1];
+    assert((at == 0) == (marks->elements == 0) && gaps->elements % 2 == 0);
     buffer_init(&record, ARCHIVE_BYTES_MAX);
     archive_begin_marks(&record, (struct wall_ms){1}, 1, 0);
-    for (size_t i = 0; i < reply->elements; i += 2) {
-        const struct redisReply *field = reply->element[i], *value = reply->element[i + 1];
+    for (size_t i = 0; i < marks->elements; i += 2) {
+        const struct redisReply *field = marks->element[i], *value = marks->element[i + 1];
         bool fits = archive_add_mark(&record, &(struct archive_mark){field->str, value->str, field->len, value->len});
         assert(fits);
     }
