@@ -153,3 +153,9 @@ Test(book, a_full_book_takes_no_more_and_keeps_what_it_has)
     book.name_count = names;
     cr_assert(book.entry_count == entries && entry("t")->open && book.open_count == 1);
 }
+
+Test(book, a_state_has_the_text_of_the_ledgers_specification)
+{
+    static const char *const texts[] = {"none", "open", "accepted", "duplicate", "refused", "held"};
+    for (int s = BOOK_EMPTY; s <= BOOK_HELD; s++) cr_assert_str_eq(book_state_text((enum book_state)s), texts[s]);
+}
