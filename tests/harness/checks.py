@@ -1,84 +1,164 @@
-"""`deploy/local test`: every stage in turn, all output on the screen, a summary at the end. A stage that cannot run has failed."""
+"""`deploy/local test`: every stage, its output in one piece, a summary at the end. A stage that cannot run has failed.
+
+Some stages compute and some mostly wait for real daemons, so all of them run in two lanes side by side. What computes does so at a lower
+priority: the deadlines in the other lane are the product's. Stages that are asked for by name run one after the other, their output as it comes.
+"""
 import glob
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 
 from . import tools
 
+PRESETS = ("dev", "release", "asan-ubsan", "tsan", "coverage")
 
 
-def _run(*argv, **environment):
-    print("+ " + " ".join(argv), flush=True)
-    return subprocess.run(argv, cwd=tools.ROOT, env={**os.environ, **environment}, check=False).returncode == 0
+class Build:
+    """A preset's build: made once, by the stage that needs it first."""
+
+    def __init__(self, preset):
+        self.preset, self.folder = preset, os.path.join(tools.ROOT, "build", preset)
+        self.lock, self.good = threading.Lock(), {}
+
+    def make(self, lane, targets=()):
+        """Configure and build, warnings being errors; all of it, or some targets."""
+        with self.lock:
+            if targets not in self.good:
+                self.good[targets] = lane.run("cmake", "-S", tools.ROOT, "--preset", self.preset, "-DSANDGLASS_WERROR=ON", "--log-level=WARNING") and \
+                    lane.run("cmake", "--build", self.folder, *(word for target in targets for word in ("--target", target)), "--", "--quiet")
+        return self.good[targets]
 
 
-def _build(preset):
-    """Configure and build, warnings being errors."""
-    folder = os.path.join(tools.ROOT, "build", preset)
-    return _run("cmake", "-S", tools.ROOT, "--preset", preset, "-DSANDGLASS_WERROR=ON", "--log-level=WARNING") and \
-        _run("cmake", "--build", folder, "--", "--quiet")
+class Lane:
+    """Where a stage runs: what its programs write, their priority, and what they find in their environment."""
+    builds = {preset: Build(preset) for preset in PRESETS}
+
+    def __init__(self, out=None, nice=0, **environment):
+        self.out, self.nice, self.environment = out, nice, environment
+
+    def run(self, *argv, **environment):
+        """Run a program; whether it ended well."""
+        self.say("+ " + " ".join(argv))
+        return subprocess.run(["nice", "-n", str(self.nice), *argv], cwd=tools.ROOT, env={**os.environ, **self.environment, **environment},
+                              stdout=self.out, stderr=self.out and subprocess.STDOUT, check=False).returncode == 0
+
+    def say(self, text):
+        """A line of the stage's output."""
+        print(text, file=self.out, flush=True)
+
+    def build(self, preset, *targets):
+        """See Build.make."""
+        return self.builds[preset].make(self, targets)
+
+    def ctest(self, preset, *options, **environment):
+        """Run a build's tests."""
+        return self.run("ctest", "--test-dir", self.builds[preset].folder, "--output-on-failure", "-j", str(os.cpu_count()), *options, **environment)
+
+    def pytest(self, preset, *arguments, **environment):
+        """Run system tests on a build."""
+        return self.run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", *arguments, SANDGLASS_BUILD=self.builds[preset].folder,
+                        **environment)
 
 
-def _ctest(preset, *options, **environment):
-    return _build(preset) and _run("ctest", "--test-dir", os.path.join(tools.ROOT, "build", preset), "--output-on-failure",
-                                   "-j", str(os.cpu_count()), *options, **environment)
+def _check_source(lane):
+    return lane.build("dev") and lane.run("cmake", "--build", lane.builds["dev"].folder, "--target", "check-source")
 
 
-def _check_source():
-    return _build("dev") and _run("cmake", "--build", os.path.join(tools.ROOT, "build/dev"), "--target", "check-source")
+# Tests of Python code are the same whatever C is built with; sanitizers run the simulations with fewer seeds.
+WITHOUT_PYTHON = ("-E", "check_source|stripe_double")
 
 
-def _system():
-    return _build("release") and _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "--durations=0", "-n", "2",
-                                      "--dist", "loadgroup", "tests/system", SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
+def _unit(lane):
+    return lane.build("dev") and lane.ctest("dev") and lane.build("release") and lane.ctest("release", *WITHOUT_PYTHON)
 
 
-def _harness(*verb):
-    return _build("release") and _run(tools.PYTHON, "-m", "harness", *verb, SANDGLASS_BUILD=os.path.join(tools.ROOT, "build/release"))
-
-
-def _coverage():
+def _coverage(lane):
     """Branches of the pure cores that unit tests and fuzz corpora take; counters of former runs do not count."""
-    folder = os.path.join(tools.ROOT, "build/coverage")
+    folder = lane.builds["coverage"].folder
     for counters in glob.glob(os.path.join(folder, "**", "*.gcda"), recursive=True):
         os.remove(counters)
-    return _ctest("coverage", "-R", "^(unit|fuzz)_", SANDGLASS_SIM_SEEDS="20") and _run(os.path.join(tools.ROOT, "tests/coverage"), folder)
+    return lane.build("coverage", "core-tests") and lane.ctest("coverage", "-R", "^(unit|fuzz)_") and \
+        lane.run(os.path.join(tools.ROOT, "tests/coverage"), folder)
 
 
-def _sanitized_pipeline(preset):
+def _sanitized_pipeline(lane, preset):
     """Real daemons of a sanitized build through one sandbox's life, with kill -9, and to a clean end. Reports go to files: a daemon's exit
     code is nobody's concern after kill -9."""
     suppressions = "suppressions=%s " % os.path.join(tools.ROOT, "tests/tsan/suppressions") if preset == "tsan" else ""
     with tempfile.TemporaryDirectory() as folder:
         settings = "%slog_path=%s" % (suppressions, os.path.join(folder, "report"))
-        good = _run(tools.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "tests/system/test_skeleton.py",
-                    SANDGLASS_BUILD=os.path.join(tools.ROOT, "build", preset), TSAN_OPTIONS=settings, ASAN_OPTIONS=settings, UBSAN_OPTIONS=settings)
+        good = lane.pytest(preset, "tests/system/test_skeleton.py", TSAN_OPTIONS=settings, ASAN_OPTIONS=settings, UBSAN_OPTIONS=settings)
         for name in sorted(os.listdir(folder)):
             good = False
             with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as report:
-                print(report.read())
+                lane.say(report.read())
     return good
 
 
-# Tests of Python code are the same whatever C is built with; sanitizers run the simulations with fewer seeds.
-WITHOUT_PYTHON = ("-E", "check_source|stripe_double")
-STAGES = {
-    "check-source": _check_source,
-    "unit": lambda: _ctest("dev") and _ctest("release", *WITHOUT_PYTHON),
-    "sanitize": lambda: _ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200") and _sanitized_pipeline("asan-ubsan"),
-    "system": _system,
-    "torture": lambda: _harness("torture", "--rounds", "15"),
-    "demo": lambda: _harness("demo"),
-}
-# Only when it is asked for. Fuzzing takes as long as one likes.
+def _sanitize(lane):
+    return lane.build("asan-ubsan") and lane.ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200") and _sanitized_pipeline(lane, "asan-ubsan")
+
+
+def _tsan(lane):
+    return lane.build("tsan") and lane.ctest("tsan", "-R", "^(threads|sim_)") and _sanitized_pipeline(lane, "tsan")
+
+
+def _system(lane):
+    return lane.build("release") and lane.pytest("release", "--durations=0", "-n", "2", "--dist", "loadgroup", "tests/system")
+
+
+def _harness(lane, *verb):
+    return lane.build("release") and lane.run(tools.PYTHON, "-m", "harness", *verb, SANDGLASS_BUILD=lane.builds["release"].folder)
+
+
+COMPUTING = {"check-source": _check_source, "unit": _unit, "coverage": _coverage, "sanitize": _sanitize}
+WAITING = {"system": _system, "torture": lambda lane: _harness(lane, "torture", "--rounds", "15"), "demo": lambda lane: _harness(lane, "demo")}
+STAGES = {**COMPUTING, **WAITING}
+# Only when it is asked for. Simulations under ThreadSanitizer take minutes, fuzzing as long as one likes.
 BY_NAME = {
-    "coverage": lambda options: _coverage(),
-    "tsan": lambda options: _ctest("tsan", "-R", "^(threads|sim_)") and _sanitized_pipeline("tsan"),
-    "fuzz": lambda options: _run(tools.PYTHON, "tests/fuzz/run", "--runs", str(options.runs)),
+    "tsan": lambda lane, options: _tsan(lane),
+    "fuzz": lambda lane, options: lane.run(tools.PYTHON, "tests/fuzz/run", "--runs", str(options.runs)),
 }
+
+
+class Results:
+    """What became of the stages."""
+
+    def __init__(self):
+        self.began, self.lock, self.rows = time.monotonic(), threading.Lock(), []
+
+    def add(self, name, stage, lane):
+        """Run a stage."""
+        began, good = time.monotonic(), False
+        try:
+            good = stage(lane)
+        except Exception:  # the stage's error, whatever it is; the others go on
+            lane.say(traceback.format_exc())
+        self.rows.append((name, good, time.monotonic() - began))
+
+    def add_in_one_piece(self, stages, **settings):
+        """Run the stages of a lane; what a stage has to say comes at its end."""
+        for name, stage in stages.items():
+            with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out:
+                self.add(name, stage, Lane(out, **settings))
+                with self.lock:
+                    print("\n==== %s ====" % name)
+                    out.seek(0)
+                    sys.stdout.writelines(out)
+                    sys.stdout.flush()
+
+    def summary(self):
+        """The exit code."""
+        print("\n==== summary ====")
+        for name, good, took in self.rows:
+            print("%-14s %-7s %6.1f s" % (name, "passed" if good else "FAILED", took))
+        failed = sum(not good for _, good, _ in self.rows)
+        print("%d stages passed, %d failed in %.0f s" % (len(self.rows) - failed, failed, time.monotonic() - self.began))
+        return 1 if failed else 0
 
 
 def test(options):
@@ -87,15 +167,14 @@ def test(options):
     if unknown:
         print("deploy/local: no test of that name; there are: " + " ".join([*STAGES, *BY_NAME]), file=sys.stderr)
         return 2
-    results = []
-    for name in options.names or STAGES:
+    results = Results()
+    for name in options.names:
         print("\n==== %s ====" % name, flush=True)
-        began = time.monotonic()
-        good = BY_NAME[name](options) if name in BY_NAME else STAGES[name]()
-        results.append((name, good, time.monotonic() - began))
-    print("\n==== summary ====")
-    for name, good, took in results:
-        print("%-14s %-7s %6.1f s" % (name, "passed" if good else "FAILED", took))
-    failed = sum(not good for _, good, _ in results)
-    print("%d stages passed, %d failed in %.0f s" % (len(results) - failed, failed, sum(took for _, _, took in results)))
-    return 1 if failed else 0
+        results.add(name, STAGES.get(name) or (lambda lane, run=BY_NAME.get(name): run(lane, options)), Lane())
+    if not options.names:
+        print("two lanes side by side: %s; and %s. A stage's output comes at its end." % (", ".join(COMPUTING), ", ".join(WAITING)), flush=True)
+        computing = threading.Thread(target=results.add_in_one_piece, args=(COMPUTING,), kwargs={"nice": 10, "SANDGLASS_PORTS": "0/2"})
+        computing.start()
+        results.add_in_one_piece(WAITING, SANDGLASS_PORTS="1/2")
+        computing.join()
+    return results.summary()

@@ -20,10 +20,16 @@ class HarnessError(Exception):
     """Something that should have come up did not, or ended too early."""
 
 
+def port_share():
+    """Who runs beside others has a share of the ports of its own: which, of how many."""
+    share, shares = map(int, os.environ.get("SANDGLASS_PORTS", "0/1").split("/"))
+    return share, shares
+
+
 def free_ports(count):
     """Ports that nobody listens on, below the range from which the kernel takes the ports of outgoing connections. A port is chosen long before
-    anybody listens on it, and free while its owner is dead: who runs beside others has a share of its own (SANDGLASS_PORTS: 0/2, 1/2)."""
-    share, shares = map(int, os.environ.get("SANDGLASS_PORTS", "0/1").split("/"))
+    anybody listens on it, and is free while its owner is dead: hence the shares."""
+    share, shares = port_share()
     found = []
     while len(found) < count:
         port = random.SystemRandom().randrange(12000 + share, 32000, shares)

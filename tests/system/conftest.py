@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from harness import proof, settle, tools
+from harness import process, proof, settle, tools
 from harness.fleet import Fleet
 from harness.lone_collector import LoneCollector
 from harness.pipeline import Pipeline
@@ -21,7 +21,9 @@ FIRST = ("test_outage", "test_inject", "test_kill", "test_cluster", "test_rebuil
 def pytest_configure():
     """One worker of several takes ports that the others do not."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["SANDGLASS_PORTS"] = "%s/%s" % (os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"), os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        worker, workers = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        share, shares = process.port_share()
+        os.environ["SANDGLASS_PORTS"] = "%d/%d" % (share + shares * worker, shares * workers)
 
 
 def pytest_collection_modifyitems(items):

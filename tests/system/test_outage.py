@@ -204,7 +204,7 @@ def stalled(fleet, quiet_s=3):
 
 def test_a_full_spool_stops_acking_and_goes_on_when_kafka_is_back(make_pipeline):
     pipeline = make_pipeline(spool_bytes_max="64M")
-    fleet = start_fleet(pipeline, events=4_000_000, sandboxes=1000)
+    fleet = start_fleet(pipeline, events=2_000_000, sandboxes=1000)  # the spool takes two thirds of them
     wait_for("events to flow", lambda: fleet.progress().get("acked", 0) > 5_000, 30)
     pipeline.kafka.kill()
     wait_for("the acks to stop", lambda: stalled(fleet), 120)
