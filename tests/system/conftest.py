@@ -13,7 +13,7 @@ from harness.fleet import Fleet
 from harness.lone_collector import LoneCollector
 from harness.pipeline import Pipeline
 
-SETTLE_S = 90
+SETTLE_S = 180
 CUSTOMERS = {"team-1": "cus_one", "team-2": "cus_two", "team-3": "cus_three"}  # team-4 has none: pending
 FIRST = ("test_outage", "test_inject", "test_kill", "test_cluster", "test_rebuild", "test_view")  # the longest, so that all workers end together
 
