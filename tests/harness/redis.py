@@ -23,7 +23,8 @@ maxmemory-policy noeviction
 daemonize no
 {role}{users}"""
 ADMIN = "harness"  # the user of the harness itself, where there are users
-CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\ncluster-announce-port {port}\n"
+CLUSTER = "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\n" \
+    "cluster-port {bus}\ncluster-announce-port {port}\n"
 REPLICA = "replicaof 127.0.0.1 {port}\nrepl-diskless-sync-delay 0\n"
 SLOTS = 16384
 NODES = {"single": 1, "pair": 2, "cluster": 3}
@@ -92,9 +93,10 @@ class Redis:
 
     @staticmethod
     def new_settings(kind="single", appendfsync="everysec", users=False):
-        """Choose ports and, with users, a password for all of them. A cluster node also needs its port + 10000, which is as good as free."""
-        ports = free_ports(NODES[kind])
-        return {"kind": kind, "ports": ports, "client_ports": ports, "replication_port": ports[0], "appendfsync": appendfsync,
+        """Choose ports and, with users, a password for all of them. The nodes of a cluster speak to each other at `bus_ports`."""
+        ports = free_ports(2 * NODES[kind])
+        ports, bus_ports = ports[:NODES[kind]], ports[NODES[kind]:]
+        return {"kind": kind, "ports": ports, "bus_ports": bus_ports, "client_ports": ports, "replication_port": ports[0], "appendfsync": appendfsync,
                 "password": secrets.token_hex(16) if users else None}
 
     @property
@@ -122,7 +124,8 @@ class Redis:
 
     def _role(self, name):
         if self.cluster:
-            return CLUSTER.format(port=self.settings["client_ports"][list(self.nodes).index(name)])
+            index = list(self.nodes).index(name)
+            return CLUSTER.format(port=self.settings["client_ports"][index], bus=self.settings["bus_ports"][index])
         return REPLICA.format(port=self.settings["replication_port"]) if self.is_replica(name) else ""
 
     def start_node(self, name):
@@ -213,7 +216,7 @@ class Redis:
         for index, name in enumerate(self.nodes):
             self._answers(name, "CLUSTER", "ADDSLOTSRANGE", index * share, min(SLOTS, (index + 1) * share) - 1)
             self._answers(name, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-            self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self.port(name))
+            self._answers("redis-1", "CLUSTER", "MEET", "127.0.0.1", self.port(name), self.settings["bus_ports"][index])
 
     def move_slot(self, key, random):
         """Move a key's slot, and all that is in it, from the node of a cluster that has it to another; (keys, from, to)."""
