@@ -84,10 +84,10 @@ class Double:
     def kill(self):
         return self.end(signal.SIGKILL)
 
-    def socket(self, timeout=5):
+    def socket(self, timeout=30):
         return socket.create_connection(("127.0.0.1", self.ready["port"]), timeout)
 
-    def call(self, method, path, body=None, headers=None, key=KEY, port=None, timeout=5):
+    def call(self, method, path, body=None, headers=None, key=KEY, port=None, timeout=30):
         fields = {} if key is None else {"Authorization": "Bearer " + key}
         fields.update(headers or {})
         client = http.client.HTTPConnection("127.0.0.1", port or self.ready["port"], timeout=timeout)
@@ -101,7 +101,7 @@ class Double:
     def get(self, path, **params):
         return self.call("GET", path + ("?" + urlencode(params) if params else ""))
 
-    def post(self, params, idempotency=None, timeout=5, **headers):
+    def post(self, params, idempotency=None, timeout=30, **headers):
         """A meter event from a dict of flat form names."""
         fields = {"Content-Type": "application/x-www-form-urlencoded", **headers}
         if idempotency:
