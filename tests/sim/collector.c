@@ -137,7 +137,7 @@ void collector_quiet_step(struct collector_world *w, bool finish)
         if (r->gone) continue;
         r->disk_full = r->die_in_roll = false;
         r->disk.dies_at = 0;
-        if (r->lose_spool && !r->reboot) lose_spool(r);
+        r->lose_spool = false; /* it waits for a moment at which no runner has anything to send: that may not come */
         for (size_t i = 0; i < r->sources && !r->reboot; i++) {
             if (finish) collector_source_finish(&r->source[i]);
             collector_source_talk(&r->source[i], true);

@@ -244,6 +244,6 @@ void collector_program_turn(struct collector_runner *r)
 
 bool collector_program_quiet(const struct collector_runner *r)
 {
-    return r->alive && !r->commit.blocked && !meter_dirty(r->meter) && !r->reboot && !r->lose_spool &&
+    return r->alive && !r->commit.blocked && !meter_dirty(r->meter) && !r->reboot &&
            spool_delivered_seq(&r->spool) == spool_last_seq(&r->spool);
 }
