@@ -281,10 +281,10 @@ static struct sandbox *take_new(struct cursor *c, struct meter *m, const struct 
     return s;
 }
 
-static void take_entry(struct cursor *c, struct meter *m)
+static void take_entry(struct cursor *c, struct meter *m, uint64_t entry_max)
 {
     struct id id;
-    uint64_t entry = take_u64(c, ENTRY_CHANGED);
+    uint64_t entry = take_u64(c, entry_max);
     take_id(c, &id);
     if (c->bad || entry == 0) {
         c->bad = true;
@@ -300,10 +300,11 @@ static void take_entry(struct cursor *c, struct meter *m)
     if (s->state == SANDBOX_RUNNING) meter_allocate(m, s);
 }
 
-static void take_entries(struct cursor *c, struct meter *m)
+/* In a snapshot there is nothing that could have changed. */
+static void take_entries(struct cursor *c, struct meter *m, uint64_t kind)
 {
     size_t count = take_u64(c, (uint64_t)(c->end - c->p) / ENTRY_BYTES_MIN);
-    for (size_t i = 0; i < count && !c->bad; i++) take_entry(c, m);
+    for (size_t i = 0; i < count && !c->bad; i++) take_entry(c, m, kind == KIND_DELTA ? ENTRY_CHANGED : ENTRY_FULL);
 }
 
 static void take_removed(struct cursor *c, struct meter *m)
@@ -332,7 +333,7 @@ static enum sg_error load(struct meter *m, const uint8_t *bytes, size_t length, 
     take_runner(&c, m);
     take_sources(&c, m);
     if (kind == KIND_DELTA) take_removed(&c, m);
-    take_entries(&c, m);
+    take_entries(&c, m, kind);
     if (m->no_memory) return sg_fail(f, SG_ERR_NOMEM, "no memory for the meter's state");
     if (c.bad || c.p != c.end)
         return sg_fail(f, SG_ERR_MALFORMED, "meter state is wrong at byte %zu", (size_t)(c.p - bytes));
