@@ -116,7 +116,7 @@ int main(int argc, char **argv)
         l.bytes[i] = (uint8_t)((random = random * 1664525u + 1013904223u) >> 24);
 
     char directory[512], path[600];
-    snprintf(directory, sizeof directory, "%s/sandglass-bench-XXXXXX", argc > 1 ? argv[1] : "/var/tmp");
+    snprintf(directory, sizeof directory, "%s/sandglass-bench-XXXXXX", argc > 1 ? argv[1] : ".");
     stop_on(!mkdtemp(directory), directory);
     snprintf(path, sizeof path, "%s/floor", directory);
     struct spool s;

@@ -196,7 +196,7 @@ static enum sg_error encode_all(const struct ledger_record *records, size_t coun
     size_t size = 0, used = 0;
     for (size_t i = 0; i < count; i++) size += 4096 + 6 * (records[i].positions ? strlen(records[i].positions) : 0);
     *all = malloc(size + 1);
-    if (!*all) return sg_fail(f, SG_ERR_NOMEM, "no memory for the shards");
+    if (!*all) return sg_fail(f, SG_ERR_NOMEM, "no memory for records of the ledger");
     for (size_t i = 0; i < count; i++) {
         size_t length;
         enum sg_error e = ledger_encode(&records[i], *all + used, size - used, &length);

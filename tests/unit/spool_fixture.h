@@ -39,7 +39,7 @@ static inline enum sg_error apply(void *arg, enum spool_record_kind kind, uint64
 /* Makes `directory`. */
 static inline void make_directory(void)
 {
-    snprintf(directory, sizeof directory, "/tmp/sandglass-spool-XXXXXX");
+    snprintf(directory, sizeof directory, P_tmpdir "/sandglass-spool-XXXXXX");
     cr_assert(mkdtemp(directory));
 }
 

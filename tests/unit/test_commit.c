@@ -107,7 +107,7 @@ static void begin(uint64_t segment_bytes)
     w.segment_bytes = segment_bytes;
     w.told = 0;
     fault = NO_FAULT;
-    snprintf(w.directory, sizeof w.directory, "/tmp/sandglass-commit-XXXXXX");
+    snprintf(w.directory, sizeof w.directory, P_tmpdir "/sandglass-commit-XXXXXX");
     cr_assert(mkdtemp(w.directory));
     w.io = spool_io_real;
     w.io.pwritev = faulty_pwritev;

@@ -49,7 +49,7 @@ static const struct config_table table = {
     .check = check,
 };
 
-static char folder[] = "/tmp/test_config.XXXXXX";
+static char folder[] = P_tmpdir "/test_config.XXXXXX";
 static char file[64];
 static struct thing thing;
 static struct sg_fault fault;

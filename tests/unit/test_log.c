@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@ static char text[1 << 20];
 
 static void set_up(void)
 {
-    char path[] = "/tmp/test_log.XXXXXX";
+    char path[] = P_tmpdir "/test_log.XXXXXX";
     file = mkstemp(path);
     cr_assert_geq(file, 0);
     unlink(path);
