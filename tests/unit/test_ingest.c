@@ -26,7 +26,7 @@ static void set_up(void)
 {
     struct sg_fault f = {0};
     struct meter_config m = {.runner = "r1", .region = "eu", .clock = METER_CLOCK_EVENT, .sandboxes_max = 1000};
-    snprintf(path, sizeof path, "/tmp/sandglass-ingest-%d.sock", (int)getpid());
+    snprintf(path, sizeof path, P_tmpdir "/sandglass-ingest-%d.sock", (int)getpid());
     for (size_t i = 0; i < COUNTERS; i++)
         specs[i] = (struct counter_spec){"x", NULL, i == SESSIONS ? GAUGE : COUNTER, "x"};
     counters_init(&counters, specs, COUNTERS);

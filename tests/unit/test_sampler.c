@@ -28,7 +28,7 @@ static char root[64];
 
 static void make_root(void)
 {
-    snprintf(root, sizeof root, "/tmp/sandglass-sampler-XXXXXX");
+    snprintf(root, sizeof root, P_tmpdir "/sandglass-sampler-XXXXXX");
     cr_assert(mkdtemp(root));
 }
 
@@ -273,7 +273,7 @@ static void find_cgroup2(char out[static 256])
         }
     }
     fclose(mounts);
-    snprintf(out, 256, "%s", "/tmp/sandglass-cgroup2-XXXXXX");
+    snprintf(out, 256, "%s", P_tmpdir "/sandglass-cgroup2-XXXXXX");
     cr_assert(mkdtemp(out));
     cr_assert_eq(unshare(CLONE_NEWNS), 0, "no cgroup v2 is mounted, and this user may not mount one");
     cr_assert_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);

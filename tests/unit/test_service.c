@@ -43,7 +43,7 @@ Test(service, has_no_watchdog_without_a_service_manager)
 Test(service, tells_the_service_manager)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    char folder[] = "/tmp/test_service.XXXXXX", text[64];
+    char folder[] = P_tmpdir "/test_service.XXXXXX", text[64];
     cr_assert_not_null(mkdtemp(folder));
     snprintf(at.sun_path, sizeof at.sun_path, "%s/notify", folder);
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0);

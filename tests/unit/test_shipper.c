@@ -51,7 +51,7 @@ static void new_shipper(void)
 
 static void begin(void)
 {
-    snprintf(t.directory, sizeof t.directory, "/tmp/sandglass-shipper-XXXXXX");
+    snprintf(t.directory, sizeof t.directory, P_tmpdir "/sandglass-shipper-XXXXXX");
     cr_assert(mkdtemp(t.directory));
     t.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
