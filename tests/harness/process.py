@@ -14,6 +14,7 @@ import time
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_GIVEN = set()  # ports
 
 
 class HarnessError(Exception):
@@ -28,7 +29,7 @@ def port_share():
 
 def free_ports(count):
     """Ports that nobody listens on, below the range from which the kernel takes the ports of outgoing connections. A port is chosen long before
-    anybody listens on it, and is free while its owner is dead: hence the shares."""
+    anybody listens on it, and is free while its owner is dead: hence the shares, and no port is given twice by one process."""
     share, shares = port_share()
     found = []
     while len(found) < count:
@@ -38,7 +39,8 @@ def free_ports(count):
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
+        if port not in _GIVEN:
+            _GIVEN.add(port)
             found.append(port)
     return found
 
