@@ -12,7 +12,7 @@
 #include "common/memory.h"
 #include "sandglass/limits.h"
 
-enum { FREE_WAIT_S = 3 };
+enum { MAKE_WAIT_S = 10, FREE_WAIT_S = 3 };
 
 struct consumer {
     rd_kafka_t *member, *publisher;
@@ -212,9 +212,43 @@ bool consumer_placed(const struct consumer *c)
 
 /* ---- making ---- */
 
-static enum sg_error member_new(struct consumer *c, const struct consumer_config *config, struct sg_fault *f)
+struct making {
+    rd_kafka_conf_t *conf;
+    rd_kafka_t *client;
+};
+
+static void *make(void *arg)
 {
     char why[SG_FAULT_BYTES];
+    struct making *m = arg;
+    m->client = rd_kafka_new(RD_KAFKA_CONSUMER, m->conf, why, sizeof why);
+    return NULL;
+}
+
+/* Takes conf; NULL: it is refused. A member of a group has a thread for its coordinator before librdkafka's main thread
+ * is made. When there is none to be had, librdkafka 2.0 waits for the end of the former, which nobody has told to end,
+ * for ever. So it is made in a thread that need not come back. */
+static rd_kafka_t *client_new(struct consumer *c, rd_kafka_conf_t *conf)
+{
+    pthread_t thread;
+    struct timespec until;
+    struct making m = {.conf = conf};
+    rd_kafka_conf_set_opaque(conf, c);
+    rd_kafka_conf_set_log_cb(conf, no_log);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += MAKE_WAIT_S;
+    if (pthread_create(&thread, NULL, make, &m) || pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until))
+        memory_exhausted("a thread of the Kafka client");
+    if (m.client)
+        rd_kafka_poll_set_consumer(m.client);
+    else
+        rd_kafka_conf_destroy(conf);
+    return m.client;
+}
+
+static enum sg_error member_new(struct consumer *c, const struct consumer_config *config, struct sg_fault *f)
+{
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     if (!set_all(conf, common_properties, f) || !set_all(conf, defaults, f) || !set_list(conf, config->properties, f) ||
         !set_all(conf, member_properties, f) || !set(conf, "bootstrap.servers", config->brokers, f) ||
@@ -223,22 +257,14 @@ static enum sg_error member_new(struct consumer *c, const struct consumer_config
         rd_kafka_conf_destroy(conf);
         return SG_ERR_CONFIG;
     }
-    rd_kafka_conf_set_opaque(conf, c);
-    rd_kafka_conf_set_log_cb(conf, no_log);
-    rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
-    c->member = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
-    if (!c->member) {
-        rd_kafka_conf_destroy(conf);
-        return sg_fail(f, SG_ERR_CONFIG, "kafka: the consumer cannot be made");
-    }
-    rd_kafka_poll_set_consumer(c->member);
-    return SG_OK;
+    c->member = client_new(c, conf);
+    return c->member ? SG_OK : sg_fail(f, SG_ERR_CONFIG, "kafka: the consumer cannot be made");
 }
 
 static enum sg_error publisher_new(struct consumer *c, const struct consumer_config *config, struct sg_fault *f)
 {
-    char why[SG_FAULT_BYTES], group[256];
+    char group[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     (void)snprintf(group, sizeof group, "%s.positions", config->group);
     if (!set_all(conf, common_properties, f) || !set_list(conf, config->properties, f) ||
@@ -247,16 +273,8 @@ static enum sg_error publisher_new(struct consumer *c, const struct consumer_con
         rd_kafka_conf_destroy(conf);
         return SG_ERR_CONFIG;
     }
-    rd_kafka_conf_set_opaque(conf, c);
-    rd_kafka_conf_set_log_cb(conf, no_log);
-    rd_kafka_conf_set_error_cb(conf, on_error);
-    c->publisher = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
-    if (!c->publisher) {
-        rd_kafka_conf_destroy(conf);
-        return sg_fail(f, SG_ERR_CONFIG, "kafka: the publisher of positions cannot be made");
-    }
-    rd_kafka_poll_set_consumer(c->publisher);
-    return SG_OK;
+    c->publisher = client_new(c, conf);
+    return c->publisher ? SG_OK : sg_fail(f, SG_ERR_CONFIG, "kafka: the publisher of positions cannot be made");
 }
 
 static enum sg_error subscribe(struct consumer *c, struct sg_fault *f)
