@@ -18,6 +18,21 @@ static uint64_t age(uint64_t now, uint64_t then)
     return now > then ? now - then : 0;
 }
 
+static int64_t wall_offset(const struct health *h, uint64_t now)
+{
+    return h->clock->wall(h->clock->arg).v - (int64_t)now;
+}
+
+/* With every sign of life: programs differ in what they need the wall clock for, none can do with a wrong one. */
+static void look_at_clock(struct health *h, uint64_t now)
+{
+    int64_t offset = wall_offset(h, now), step = offset - h->wall_offset;
+    h->wall_offset = offset;
+    if (step >= -HEALTH_STEP_MS && step <= HEALTH_STEP_MS) return;
+    atomic_store(&h->stepped_at, now);
+    atomic_fetch_add(&h->steps, 1);
+}
+
 void health_init(struct health *h, const struct health_component *component, size_t count, const struct clock *clock)
 {
     assert(count <= HEALTH_COMPONENTS_MAX);
@@ -25,6 +40,8 @@ void health_init(struct health *h, const struct health_component *component, siz
     h->clock = clock ? clock : &clock_real;
     h->component = component;
     h->component_count = count;
+    h->started = h->clock->wall(h->clock->arg);
+    h->wall_offset = wall_offset(h, now_ms(h));
     int status = pthread_mutex_init(&h->mutex, NULL);
     assert(status == 0);
     atomic_store(&h->progress_at, now_ms(h));
@@ -44,7 +61,9 @@ void health_progress(struct health *h)
 
 void health_alive(struct health *h)
 {
-    atomic_store(&h->alive_at, now_ms(h));
+    uint64_t now = now_ms(h);
+    look_at_clock(h, now);
+    atomic_store(&h->alive_at, now);
 }
 
 void health_doing(struct health *h, const char *what)
@@ -56,6 +75,7 @@ void health_doing(struct health *h, const char *what)
 void health_set_lag(struct health *h, uint64_t lag)
 {
     uint64_t now = now_ms(h);
+    look_at_clock(h, now);
     /* the start first: a reader that sees the new lag sees since when */
     if (lag == 0)
         atomic_store(&h->lagging_since, 0);
@@ -77,7 +97,10 @@ void health_set_fault(struct health *h, size_t component, const char *reason)
     assert(component < h->component_count && reason[0]);
     pthread_mutex_lock(&h->mutex);
     uint64_t now = now_ms(h);
-    if (!stands(h, component, now)) h->fault[component].since.v = now;
+    if (!stands(h, component, now)) {
+        h->fault[component].since.v = now;
+        h->fault[component].begun++;
+    }
     h->fault[component].set_at.v = now;
     snprintf(h->fault[component].reason, HEALTH_REASON_BYTES, "%s", reason);
     pthread_mutex_unlock(&h->mutex);
@@ -129,11 +152,16 @@ void health_judge(struct health *h, struct health_report *out)
     /* the times before the lag, and now last: a lag is never held against an older time than its own */
     uint64_t alive_at = atomic_load(&h->alive_at), lag = atomic_load(&h->lag);
     uint64_t since = atomic_load(&h->lagging_since), progress_at = atomic_load(&h->progress_at);
+    uint64_t stepped_at = atomic_load(&h->stepped_at);
     const char *doing = atomic_load(&h->doing);
     uint64_t now = now_ms(h), advanced_at = since > progress_at ? since : progress_at;
     *out = (struct health_report){.healthy = true, .lag = lag, .alive_age_ms = age(now, alive_at)};
     if (lag) out->position_age_ms = age(now, advanced_at);
     judge_components(h, now, out);
+    if (stepped_at && age(now, stepped_at) < HEALTH_STEP_HOLD_MS) {
+        add_reason(out, "clock", "the wall clock was stepped by more than a minute");
+        out->healthy = false;
+    }
     if (out->alive_age_ms > HEALTH_PROGRESS_MS) {
         char reason[HEALTH_REASON_BYTES];
         snprintf(reason, sizeof reason, "it does not respond%s%s", doing ? "; it is in " : "", doing ? doing : "");
@@ -169,6 +197,11 @@ static void render_faults(struct health *h, struct buffer *out)
     for (size_t i = 0; i < h->component_count; i++)
         buffer_printf(out, "sandglass_fault_age_ms{component=\"%s\"} %" PRIu64 "\n", h->component[i].name,
                       stands(h, i, now) ? age(now, h->fault[i].since.v) + 1 : 0);
+    buffer_printf(out, "# HELP sandglass_faults_total times a component's fault began\n"
+                       "# TYPE sandglass_faults_total counter\n");
+    for (size_t i = 0; i < h->component_count; i++)
+        buffer_printf(out, "sandglass_faults_total{component=\"%s\"} %" PRIu64 "\n", h->component[i].name,
+                      h->fault[i].begun);
     pthread_mutex_unlock(&h->mutex);
 }
 
@@ -176,6 +209,12 @@ void health_metrics(struct health *h, struct buffer *out)
 {
     struct health_report report;
     health_judge(h, &report);
+    buffer_printf(out,
+                  "# HELP sandglass_start_time_ms Unix time in ms at which the process began\n"
+                  "# TYPE sandglass_start_time_ms gauge\nsandglass_start_time_ms %" PRId64 "\n"
+                  "# HELP sandglass_clock_steps_total times the wall clock was stepped by more than a minute\n"
+                  "# TYPE sandglass_clock_steps_total counter\nsandglass_clock_steps_total %" PRIu64 "\n",
+                  h->started.v, atomic_load(&h->steps));
     buffer_printf(out,
                   "# HELP sandglass_healthy 1 while the program is healthy\n# TYPE sandglass_healthy gauge\n"
                   "sandglass_healthy %d\n"

@@ -4,14 +4,16 @@
  *   1. its main thread gave a sign of life (health_alive, health_set_lag) within HEALTH_PROGRESS_MS: one that hangs is
  *      not healthy;
  *   2. its lag is zero, or it advanced (health_progress) within HEALTH_PROGRESS_MS, or the lag itself is younger;
- *   3. no component's fault has stood for longer than that component's allowance.
- * HEALTH_PROGRESS_MS leaves two seconds for what is told late: red within ten seconds of the last progress. An
+ *   3. no component's fault has stood for longer than that component's allowance;
+ *   4. the wall clock was not stepped, against boot time, within HEALTH_STEP_HOLD_MS: what it was used for may be
+ * wrong. HEALTH_PROGRESS_MS leaves two seconds for what is told late: red within ten seconds of the last progress. An
  * unhealthy program names everything that is wrong, joined by "; ": each component at fault, also a younger one, which
- * may be the cause; then rule 1, then rule 2. What is wrong begins with a word and a colon: the name of its page in
+ * may be the cause; then rules 4, 1 and 2. What is wrong begins with a word and a colon: the name of its page in
  * deploy/runbook/. Reasons are our sentences; they quote no input.
  *
  * A fault stands until it is cleared. One that is an event and no state (a gap was found) has a component with a hold:
- * it stands for so long after it was last set, and clears itself. */
+ * it stands for so long after it was last set, and clears itself. How often a component's fault began is counted: one
+ * that healed before it was red, or between two looks, shows there. */
 #ifndef COMMON_HEALTH_H
 #define COMMON_HEALTH_H
 
@@ -27,6 +29,8 @@
 
 enum {
     HEALTH_PROGRESS_MS = 8 * 1000,
+    HEALTH_STEP_MS = 60 * 1000, /* far beyond what slewing moves between two looks, or NTP leaves */
+    HEALTH_STEP_HOLD_MS = 20 * 1000,
     HEALTH_COMPONENTS_MAX = 16,
     HEALTH_REASON_BYTES = 160,
     HEALTH_REPORT_BYTES = 512
@@ -43,12 +47,16 @@ struct health {
     const struct clock *clock;
     const struct health_component *component;
     size_t component_count;
+    struct wall_ms started;
+    int64_t wall_offset;                /* of the wall clock to boot time when the main thread last looked */
+    _Atomic uint64_t stepped_at, steps; /* boot ms, 0: never; how often */
     _Atomic uint64_t progress_at, alive_at, lagging_since, lag; /* boot ms; lagging_since is 0 while lag is 0 */
     const char *_Atomic doing;                                  /* what the main thread may hang in; NULL: nothing */
     _Atomic bool ready;
     pthread_mutex_t mutex; /* guards the rest */
     struct {
         struct boot_ms since, set_at;
+        uint64_t begun;                   /* how often */
         char reason[HEALTH_REASON_BYTES]; /* "": none */
     } fault[HEALTH_COMPONENTS_MAX];
 };

@@ -6,7 +6,10 @@
 enum { KAFKA, SPOOL, GAPS };
 static const struct health_component components[] = {{"kafka", 5000, 0}, {"spool", 0, 0}, {"gaps", 0, 60000}};
 
+enum { BOOT_MS = 1000000 };
+#define WALL_MS INT64_C(1700000000000)
 static struct boot_ms now;
+static int64_t stepped; /* how far the wall clock is from where it began */
 static struct health h;
 
 static struct boot_ms read_now(void *arg)
@@ -15,11 +18,18 @@ static struct boot_ms read_now(void *arg)
     return now;
 }
 
-static const struct clock test_clock = {.boot = read_now};
+static struct wall_ms read_wall(void *arg)
+{
+    (void)arg;
+    return (struct wall_ms){WALL_MS + (int64_t)(now.v - BOOT_MS) + stepped};
+}
+
+static const struct clock test_clock = {.boot = read_now, .wall = read_wall};
 
 static void set_up(void)
 {
-    now.v = 1000000;
+    now.v = BOOT_MS;
+    stepped = 0;
     health_init(&h, components, 3, &test_clock);
 }
 
@@ -138,12 +148,56 @@ Test(health, tells_its_metrics)
     health_set_fault(&h, SPOOL, "full");
     pass(999, 7);
     health_metrics(&h, &out);
+    cr_assert_not_null(strstr(out.data, "\nsandglass_start_time_ms 1700000000000\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_healthy 0\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_lag 7\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_position_age_ms 3999\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_main_thread_age_ms 0\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_fault_age_ms{component=\"kafka\"} 0\n"));
     cr_assert_not_null(strstr(out.data, "\nsandglass_fault_age_ms{component=\"spool\"} 1000\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_faults_total{component=\"kafka\"} 0\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_faults_total{component=\"spool\"} 1\n"));
+    buffer_destroy(&out);
+}
+
+Test(health, tells_a_wall_clock_that_was_stepped_and_counts_it)
+{
+    struct buffer out;
+    buffer_init(&out, 4096);
+    pass(DAY_MS, 0);
+    stepped = HEALTH_STEP_MS;
+    pass(1000, 0);
+    cr_assert(healthy(), "a minute may be a clock that was set right");
+    stepped -= HEALTH_STEP_MS + 1;
+    health_alive(&h);
+    cr_assert_str_eq(reason(), "clock: the wall clock was stepped by more than a minute");
+    pass(HEALTH_STEP_HOLD_MS - 1, 0);
+    cr_assert_not(healthy());
+    pass(1, 0);
+    cr_assert(healthy());
+    stepped += HOUR_MS;
+    pass(1, 0);
+    cr_assert_not(healthy());
+    health_metrics(&h, &out);
+    cr_assert_not_null(strstr(out.data, "\nsandglass_clock_steps_total 2\n"));
+    buffer_destroy(&out);
+}
+
+Test(health, counts_how_often_a_fault_began)
+{
+    struct buffer out;
+    buffer_init(&out, 4096);
+    for (int i = 0; i < 3; i++) {
+        health_set_fault(&h, KAFKA, "no broker can be reached");
+        health_set_fault(&h, KAFKA, "still no broker");
+        health_clear(&h, KAFKA);
+    }
+    health_set_fault(&h, GAPS, "a gap was found");
+    pass(60000, 0);
+    health_set_fault(&h, GAPS, "another gap was found");
+    health_metrics(&h, &out);
+    cr_assert_not_null(strstr(out.data, "\nsandglass_faults_total{component=\"kafka\"} 3\n"));
+    cr_assert_not_null(strstr(out.data, "\nsandglass_faults_total{component=\"gaps\"} 2\n"));
     buffer_destroy(&out);
 }
 
