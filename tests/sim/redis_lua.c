@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/pool.h"
 #include "tests/sim/turns.h"
+
+enum { GC_PAUSE_PERCENT = 400 }; /* what a call leaves behind is little beside what it used */
 
 /* The call under way. */
 static struct {
@@ -261,11 +264,16 @@ static const struct {
                 {"HSCAN", hscan, false},
                 {"ZRANGEBYSCORE", zrangebyscore, false}};
 
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+/* The interpreter's own texts of the commands' names: of equal texts it has one. */
+static const char *names[COMMANDS];
+
 static int call(lua_State *l)
 {
     const char *name = luaL_checkstring(l, 1);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(commands[i].name, name) != 0) continue;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (names[i] != name) continue;
         if (commands[i].writes) {
             running.cut = running.writes == 0;
             if (running.cut) return luaL_error(l, "cut");
@@ -279,6 +287,14 @@ static int call(lua_State *l)
 
 /* ---- scripts ---- */
 
+static void *pooled(void *arg, void *p, size_t old_bytes, size_t bytes)
+{
+    (void)arg;
+    if (bytes) return pool_resize(p, old_bytes, bytes);
+    pool_give(p, old_bytes);
+    return NULL;
+}
+
 static lua_State *interpreter(void)
 {
     static lua_State *l;
@@ -286,9 +302,15 @@ static lua_State *interpreter(void)
     if (l && turn == sim_turn) return l;
     if (l) lua_close(l);
     turn = sim_turn;
-    l = luaL_newstate();
+    l = lua_newstate(pooled, NULL);
     if (!l) abort();
+    (void)lua_gc(l, LUA_GCSETPAUSE, GC_PAUSE_PERCENT);
     luaL_openlibs(l);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        lua_pushstring(l, commands[i].name);
+        names[i] = lua_tostring(l, -1);
+        (void)luaL_ref(l, LUA_REGISTRYINDEX);
+    }
     lua_createtable(l, 0, 1);
     lua_pushcfunction(l, call);
     lua_setfield(l, -2, "call");

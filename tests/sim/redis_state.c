@@ -1,23 +1,28 @@
 #include "tests/sim/redis_state.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-enum { SLOTS_FIRST = 8 };
+#include "tests/sim/pool.h"
 
-static void *checked(void *p)
+enum { FIELDS_FIRST = 4, KEYS_FIRST = 64 };
+
+static void *zeroed(size_t count, size_t bytes)
 {
-    if (!p) abort();
-    return p;
+    return memset(pool_take(count * bytes), 0, count * bytes);
 }
 
 static char *copy_of(struct redis_text t)
 {
-    char *copy = checked(malloc(t.length + 1));
+    char *copy = pool_take(t.length + 1);
     if (t.length) memcpy(copy, t.p, t.length);
     copy[t.length] = '\0';
     return copy;
+}
+
+static void text_free(char *text, size_t length)
+{
+    pool_give(text, length + 1);
 }
 
 /* ---- places ---- */
@@ -44,10 +49,10 @@ static void slot_take(uint32_t *slot, size_t slots, uint64_t hash, size_t index)
 static size_t field_add(struct redis_key *k, struct redis_text name, uint64_t hash)
 {
     if (k->count == k->capacity) {
+        k->field = pool_resize(k->field, k->capacity * sizeof *k->field, 2 * k->capacity * sizeof *k->field);
+        pool_give(k->slot, 2 * k->capacity * sizeof *k->slot);
         k->capacity *= 2;
-        k->field = checked(reallocarray(k->field, k->capacity, sizeof *k->field));
-        free(k->slot);
-        k->slot = checked(calloc(2 * k->capacity, sizeof *k->slot));
+        k->slot = zeroed(2 * k->capacity, sizeof *k->slot);
         for (size_t i = 0; i < k->count; i++) slot_take(k->slot, 2 * k->capacity, k->field[i].hash, i);
     }
     k->field[k->count] = (struct redis_field){.name = copy_of(name), .name_length = name.length, .hash = hash};
@@ -55,9 +60,8 @@ static size_t field_add(struct redis_key *k, struct redis_text name, uint64_t ha
     return k->count++;
 }
 
-struct redis_key *redis_state_find(const struct redis_state *s, struct redis_text key)
+static struct redis_key *key_find(const struct redis_state *s, struct redis_text key, uint64_t hash)
 {
-    uint64_t hash = XXH3_64bits(key.p, key.length);
     size_t slots = 2 * s->capacity;
     for (size_t i = hash & (slots - 1); slots && s->slot[i]; i = (i + 1) & (slots - 1)) {
         struct redis_key *k = s->key[s->slot[i] - 1];
@@ -66,25 +70,38 @@ struct redis_key *redis_state_find(const struct redis_state *s, struct redis_tex
     return NULL;
 }
 
+struct redis_key *redis_state_find(const struct redis_state *s, struct redis_text key)
+{
+    return key_find(s, key, XXH3_64bits(key.p, key.length));
+}
+
+static void keys_grow(struct redis_state *s)
+{
+    size_t capacity = s->capacity ? 2 * s->capacity : KEYS_FIRST;
+    s->key = pool_resize(s->key, s->capacity * sizeof(struct redis_key *), capacity * sizeof(struct redis_key *));
+    pool_give(s->slot, 2 * s->capacity * sizeof *s->slot);
+    s->slot = zeroed(2 * capacity, sizeof *s->slot);
+    s->capacity = capacity;
+    for (size_t i = 0; i < s->count; i++) slot_take(s->slot, 2 * capacity, s->key[i]->hash, i);
+}
+
 static struct redis_key *key_make(struct redis_state *s, struct redis_text key, bool zset)
 {
-    struct redis_key *k = redis_state_find(s, key);
+    uint64_t hash = XXH3_64bits(key.p, key.length);
+    struct redis_key *k = key_find(s, key, hash);
     if (k) {
         if (k->live == 0) k->zset = zset;
         return k;
     }
-    if (s->count == s->capacity) {
-        s->capacity = s->capacity ? 2 * s->capacity : 64;
-        s->key = checked(reallocarray(s->key, s->capacity, sizeof *s->key));
-        free(s->slot);
-        s->slot = checked(calloc(2 * s->capacity, sizeof *s->slot));
-        for (size_t i = 0; i < s->count; i++) slot_take(s->slot, 2 * s->capacity, s->key[i]->hash, i);
-    }
-    k = checked(calloc(1, sizeof *k));
-    *k = (struct redis_key){.name = copy_of(key), .name_length = key.length, .zset = zset, .capacity = SLOTS_FIRST / 2};
-    k->hash = XXH3_64bits(key.p, key.length);
-    k->field = checked(calloc(k->capacity, sizeof *k->field));
-    k->slot = checked(calloc(2 * k->capacity, sizeof *k->slot));
+    if (s->count == s->capacity) keys_grow(s);
+    k = pool_take(sizeof *k);
+    *k = (struct redis_key){.name = copy_of(key),
+                            .name_length = key.length,
+                            .hash = hash,
+                            .zset = zset,
+                            .field = pool_take(FIELDS_FIRST * sizeof *k->field),
+                            .capacity = FIELDS_FIRST,
+                            .slot = zeroed(2 * (size_t)FIELDS_FIRST, sizeof *k->slot)};
     slot_take(s->slot, 2 * s->capacity, k->hash, s->count);
     return s->key[s->count++] = k;
 }
@@ -93,12 +110,12 @@ static struct redis_key *key_make(struct redis_state *s, struct redis_text key, 
 
 static struct redis_change *change_add(struct redis_state *s)
 {
-    if (!s->journal) s->journal = checked(reallocarray(NULL, REDIS_JOURNAL_MAX, sizeof *s->journal));
+    if (!s->journal) s->journal = pool_take(REDIS_JOURNAL_MAX * sizeof *s->journal);
     if (s->changes == REDIS_JOURNAL_MAX) {
         size_t half = REDIS_JOURNAL_MAX / 2;
         s->oldest = s->journal[half - 1].command;
         while (half < s->changes && s->journal[half].command == s->oldest) half++;
-        for (size_t i = 0; i < half; i++) free(s->journal[i].text);
+        for (size_t i = 0; i < half; i++) text_free(s->journal[i].text, s->journal[i].text_length);
         s->changes -= half;
         memmove(s->journal, s->journal + half, s->changes * sizeof *s->journal);
     }
@@ -144,7 +161,7 @@ void redis_state_back(struct redis_state *s, uint64_t command)
         }
         struct redis_field *f = &c->key->field[c->field];
         c->key->live += (c->text != NULL) - (f->text != NULL);
-        free(f->text);
+        text_free(f->text, f->text_length);
         f->text = c->text;
         f->text_length = c->text_length;
     }
@@ -153,7 +170,7 @@ void redis_state_back(struct redis_state *s, uint64_t command)
 
 void redis_state_forget(struct redis_state *s)
 {
-    for (size_t i = 0; i < s->changes; i++) free(s->journal[i].text);
+    for (size_t i = 0; i < s->changes; i++) text_free(s->journal[i].text, s->journal[i].text_length);
     s->changes = 0;
     s->oldest = s->command;
 }
@@ -163,22 +180,22 @@ void redis_state_forget(struct redis_state *s)
 static void key_free(struct redis_key *k)
 {
     for (size_t i = 0; i < k->count; i++) {
-        free(k->field[i].name);
-        free(k->field[i].text);
+        text_free(k->field[i].name, k->field[i].name_length);
+        text_free(k->field[i].text, k->field[i].text_length);
     }
-    free(k->field);
-    free(k->slot);
-    free(k->name);
-    free(k);
+    pool_give(k->field, k->capacity * sizeof *k->field);
+    pool_give(k->slot, 2 * k->capacity * sizeof *k->slot);
+    text_free(k->name, k->name_length);
+    pool_give(k, sizeof *k);
 }
 
 void redis_state_destroy(struct redis_state *s)
 {
     redis_state_forget(s);
     for (size_t i = 0; i < s->count; i++) key_free(s->key[i]);
-    free(s->key);
-    free(s->slot);
-    free(s->journal);
+    pool_give(s->key, s->capacity * sizeof(struct redis_key *));
+    pool_give(s->slot, 2 * s->capacity * sizeof *s->slot);
+    pool_give(s->journal, REDIS_JOURNAL_MAX * sizeof *s->journal);
     *s = (struct redis_state){0};
 }
 

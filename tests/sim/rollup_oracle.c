@@ -21,14 +21,13 @@ static void slot_take(struct oracle *o, size_t i)
     o->slot[at] = (uint32_t)i + 1;
 }
 
-struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name)
+/* Its index. */
+static uint32_t cell_find(struct oracle *o, const struct oracle_name *name)
 {
     size_t mask = 2 * o->capacity - 1;
     size_t at = XXH3_64bits(name, sizeof *name) & mask;
-    for (; o->capacity && o->slot[at]; at = (at + 1) & mask) {
-        struct oracle_cell *c = &o->cell[o->slot[at] - 1];
-        if (memcmp(&c->name, name, sizeof *name) == 0) return c;
-    }
+    for (; o->capacity && o->slot[at]; at = (at + 1) & mask)
+        if (memcmp(&o->cell[o->slot[at] - 1].name, name, sizeof *name) == 0) return o->slot[at] - 1;
     if (o->count == o->capacity) {
         o->capacity = o->capacity ? 2 * o->capacity : 256;
         o->cell = reallocarray(o->cell, o->capacity, sizeof *o->cell);
@@ -37,11 +36,18 @@ struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name
         if (!o->cell || !o->slot) abort();
         for (size_t i = 0; i < o->count; i++) slot_take(o, i);
     }
-    struct oracle_cell *c = &o->cell[o->count];
-    memset(c, 0, sizeof *c);
-    c->name = *name;
-    slot_take(o, o->count++);
-    return c;
+    memset(&o->cell[o->count], 0, sizeof *o->cell);
+    o->cell[o->count].name = *name;
+    slot_take(o, o->count);
+    return (uint32_t)o->count++;
+}
+
+/* Rows that follow each other are often of the same cells: the last one of each kind is looked at first. */
+struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name)
+{
+    uint32_t *last = &o->last[name->kind][name->window];
+    if (*last >= o->count || memcmp(&o->cell[*last].name, name, sizeof *name) != 0) *last = cell_find(o, name);
+    return &o->cell[*last];
 }
 
 void oracle_add(struct oracle_sums *s, uint32_t field, uint64_t value)
@@ -79,6 +85,7 @@ struct adding {
     const struct rollup_world *w;
     uint32_t shard, partition;
     uint64_t offset, vouched;
+    bool here[TEAMS]; /* whose shard it is */
 };
 
 static void bring(const struct adding *a, const struct oracle_name *name, const struct oracle_sums *sums)
@@ -145,9 +152,8 @@ static void add_row(const struct adding *a, const struct rollup_row *r, bool us)
     bool call = r->kind == ROW_CALL;
     uint32_t team = call ? r->sandbox % TEAMS : w->sandbox[r->sandbox].team;
     uint32_t project = call ? r->sandbox / TEAMS : w->sandbox[r->sandbox].project;
-    char text[] = {'t', (char)('0' + team), 0};
     struct oracle_sums s;
-    if (shard_of_team(text, w->shards) != a->shard) return;
+    if (!a->here[team]) return;
     sums_of(w, r, &s);
     bool counts = r->kind != ROW_STATE && !(r->kind == ROW_START && r->value == START_ADOPTED);
     for (uint32_t i = 0; counts && i < WINDOW_KINDS; i++) {
@@ -168,7 +174,9 @@ void oracle_add_rows(struct oracle *o, const struct rollup_world *w, uint32_t sh
                      const uint64_t vouched[static PARTS_MAX])
 {
     for (uint32_t p = 0; p < w->parts; p++) {
-        struct adding a = {o, w, shard, p, 0, vouched[p]};
+        struct adding a = {o, w, shard, p, 0, vouched[p], {false}};
+        for (uint32_t i = 0; i < TEAMS; i++)
+            a.here[i] = shard_of_team((char[]){'t', (char)('0' + i), 0}, w->shards) == shard;
         for (; a.offset < w->topic[p].committed; a.offset++) {
             const struct rollup_place *place = &w->topic[p].place[a.offset];
             if (place->verdict != COUNTS) continue;

@@ -16,7 +16,7 @@ struct oracle_sums {
     size_t extras;
 };
 
-enum oracle_kind { ORACLE_ROLLUP, ORACLE_RUN, ORACLE_RUN_HOUR };
+enum oracle_kind { ORACLE_ROLLUP, ORACLE_RUN, ORACLE_RUN_HOUR, ORACLE_KINDS };
 
 /* Which cell: all of it is set, zeros too. */
 struct oracle_name {
@@ -38,6 +38,7 @@ struct oracle {
     struct oracle_cell *cell;
     size_t count, capacity;
     uint32_t *slot;
+    uint32_t last[ORACLE_KINDS][WINDOW_KINDS]; /* index of the one asked for last */
 };
 
 /* Frees. */

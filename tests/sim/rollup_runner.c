@@ -70,9 +70,22 @@ static uint32_t sandbox_new(struct rollup_world *w, struct rollup_runner *q)
     return i;
 }
 
+static int64_t between(struct sim *s, int64_t from, int64_t to)
+{
+    return from + (int64_t)sim_draw(s, (uint64_t)(to - from) + 1);
+}
+
 static int64_t moment(struct rollup_world *w, const struct rollup_runner *q)
 {
-    return q->floor + (int64_t)sim_draw(w->sim, (uint64_t)(w->sim->now - q->floor) + 1);
+    return between(w->sim, q->from, q->to);
+}
+
+/* The rows of a batch are of a minute or less. */
+static void span_begin(struct rollup_world *w, struct rollup_runner *q)
+{
+    q->from = between(w->sim, q->floor, w->sim->now);
+    q->to = q->from + (int64_t)sim_draw(w->sim, MINUTE_MS);
+    if (q->to > w->sim->now) q->to = w->sim->now;
 }
 
 static void slice(struct rollup_world *w, const struct rollup_runner *q, uint32_t sandbox)
@@ -193,6 +206,7 @@ static void seal(struct rollup_world *w, struct rollup_runner *q, struct rollup_
 void rollup_produce(struct rollup_world *w, struct rollup_runner *q, bool idle)
 {
     size_t first = w->rows, count = idle ? 0 : sim_draw(w->sim, w->rows_most + 1);
+    span_begin(w, q);
     for (size_t i = 0; i < count; i++) row_of(w, q);
     struct rollup_batch m = {.runner = (uint32_t)(q - w->runner),
                              .epoch = q->epoch,
@@ -203,7 +217,7 @@ void rollup_produce(struct rollup_world *w, struct rollup_runner *q, bool idle)
                              .source_gap = rollup_fault(w, SIM_SOURCE_GAP)};
     for (size_t i = first; i < w->rows; i++)
         if (w->row[i].at < m.least) m.least = w->row[i].at;
-    q->floor = idle ? w->sim->now : moment(w, q);
+    q->floor = idle ? w->sim->now : between(w->sim, q->floor, w->sim->now);
     m.ct = q->floor;
     seal(w, q, &m);
     w->batch = grow(w->batch, &w->batch_capacity, w->batches + 1, sizeof *w->batch);

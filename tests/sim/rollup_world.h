@@ -86,6 +86,7 @@ struct rollup_runner {
     size_t sealed, sent, cursor, capacity;
     bool in_flight, acked; /* one request; it is committed and the answer is on its way */
     int64_t floor;         /* no later row is earlier */
+    int64_t from, to;      /* when the rows of the batch under way are */
     int64_t away_until;    /* it is not heard of */
     uint8_t sha256[SHA256_BYTES];
     uint32_t active[ACTIVE_MAX];
