@@ -215,6 +215,9 @@ bool consumer_placed(const struct consumer *c)
 struct making {
     rd_kafka_conf_t *conf;
     rd_kafka_t *client;
+    pthread_mutex_t mutex; /* guards made */
+    pthread_cond_t changed;
+    bool made;
 };
 
 static void *make(void *arg)
@@ -222,24 +225,52 @@ static void *make(void *arg)
     char why[SG_FAULT_BYTES];
     struct making *m = arg;
     m->client = rd_kafka_new(RD_KAFKA_CONSUMER, m->conf, why, sizeof why);
+    pthread_mutex_lock(&m->mutex);
+    m->made = true;
+    pthread_cond_signal(&m->changed);
+    pthread_mutex_unlock(&m->mutex);
     return NULL;
+}
+
+/* False: it has not come back in time. */
+static bool wait_made(struct making *m)
+{
+    struct timespec until;
+    int status = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += MAKE_WAIT_S;
+    pthread_mutex_lock(&m->mutex);
+    while (!m->made && status == 0) status = pthread_cond_timedwait(&m->changed, &m->mutex, &until);
+    bool made = m->made;
+    pthread_mutex_unlock(&m->mutex);
+    return made;
+}
+
+static void making_init(struct making *m, rd_kafka_conf_t *conf)
+{
+    pthread_condattr_t monotonic;
+    *m = (struct making){.conf = conf};
+    int status = pthread_condattr_init(&monotonic) | pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) |
+                 pthread_cond_init(&m->changed, &monotonic) | pthread_mutex_init(&m->mutex, NULL);
+    assert(status == 0);
+    pthread_condattr_destroy(&monotonic);
 }
 
 /* Takes conf; NULL: it is refused. A member of a group has a thread for its coordinator before librdkafka's main thread
  * is made. When there is none to be had, librdkafka 2.0 waits for the end of the former, which nobody has told to end,
- * for ever. So it is made in a thread that need not come back. */
+ * for ever. So it is made in a thread that need not come back: then the process ends. */
 static rd_kafka_t *client_new(struct consumer *c, rd_kafka_conf_t *conf)
 {
     pthread_t thread;
-    struct timespec until;
-    struct making m = {.conf = conf};
+    struct making m;
+    making_init(&m, conf);
     rd_kafka_conf_set_opaque(conf, c);
     rd_kafka_conf_set_log_cb(conf, no_log);
     rd_kafka_conf_set_error_cb(conf, on_error);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += MAKE_WAIT_S;
-    if (pthread_create(&thread, NULL, make, &m) || pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until))
-        memory_exhausted("a thread of the Kafka client");
+    if (pthread_create(&thread, NULL, make, &m) || !wait_made(&m)) memory_exhausted("a thread of the Kafka client");
+    pthread_join(thread, NULL);
+    pthread_cond_destroy(&m.changed);
+    pthread_mutex_destroy(&m.mutex);
     if (m.client)
         rd_kafka_poll_set_consumer(m.client);
     else
