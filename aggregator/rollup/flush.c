@@ -4,7 +4,8 @@
  * last seen; and a chunk of somebody else's flush, which was under way when the partition changed hands, may arrive and
  * bring cells back to what they were. So every chunk but the last leaves a token that names this flush and its own
  * number, at each partition of the writer: its next one, and theirs, must find their own at all of their partitions,
- * whichever others two writers have.
+ * whichever others two writers have. A chunk may be cut in the middle: it takes away whatever tokens stand there before
+ * it changes a cell, and leaves its own behind its last one.
  *
  * A command is its number of words, then the words. Beside Redis' own there are two of our script's: ALIVE and ENDED
  * keep the indexes of runs, TRIM takes index members whose key has expired (scripts.h). */
@@ -291,19 +292,27 @@ static uint32_t taken_count(const struct rollup *r)
     return count;
 }
 
-/* The last chunk takes the token away; one that is the only one, whatever others have left there. */
-static void put_token_change(const struct rollup *r, struct rollup_flush *f)
+/* Whoever's they are. */
+static void put_tokens_taken(const struct rollup *r, struct rollup_flush *f)
 {
     char key[KEY_BYTES_MAX];
-    struct wordlist *w = &f->words;
-    f->chunks++;
     key_plain(key, f->shard, "flush");
-    command(w, 2 + (f->last ? 1 : 2) * taken_count(r), f->last ? "HDEL" : "HSET");
-    wordlist_text(w, key);
+    command(&f->words, 2 + taken_count(r), "HDEL");
+    wordlist_text(&f->words, key);
+    for (uint32_t p = 0; p < r->partitions; p++)
+        if (r->partition[p].taken) wordlist_number(&f->words, p);
+}
+
+static void put_tokens(const struct rollup *r, struct rollup_flush *f)
+{
+    char key[KEY_BYTES_MAX];
+    key_plain(key, f->shard, "flush");
+    command(&f->words, 2 + 2 * taken_count(r), "HSET");
+    wordlist_text(&f->words, key);
     for (uint32_t p = 0; p < r->partitions; p++) {
         if (!r->partition[p].taken) continue;
-        wordlist_number(w, p);
-        if (!f->last) put_token(r, f, w);
+        wordlist_number(&f->words, p);
+        put_token(r, f, &f->words);
     }
 }
 
@@ -371,13 +380,17 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
     wordlist_reset(&f->words);
     rollup_checks(r, f->shard, &f->words);
     put_found_checks(r, f, &f->words);
+    put_tokens_taken(r, f);
     for (; f->next_cell < end; f->next_cell++) {
         const struct cell *cell = dirty->cell[f->next_cell];
         put_kind[cell->kind](&f->words, cell);
     }
     f->last = f->next_cell == dirty->count;
-    put_token_change(r, f);
-    if (!f->last) return;
+    f->chunks++;
+    if (!f->last) {
+        put_tokens(r, f);
+        return;
+    }
     for (uint32_t p = 0; p < r->partitions; p++)
         if (r->partition[p].taken && shard_home(p, r->shards) == f->shard)
             put_home(&f->words, &r->partition[p], f->shard);

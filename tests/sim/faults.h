@@ -32,6 +32,7 @@
     X(RUNNER_VANISHES, "a runner is not heard of")                                                                     \
     X(LEADER_MOVES, "a leader moves; what was not committed is gone")                                                  \
     X(SCRIPT_CUT, "a script is cut in the middle")                                                                     \
+    X(WRITERS_MEET, "a former owner flushes between two chunks of its successor")                                      \
     X(SCRIPT_LATE, "a script runs after its caller gave up")                                                           \
     X(REDIS_ANSWER_LOST, "Redis' answer is lost")                                                                      \
     X(REDIS_FULL, "Redis is out of memory")                                                                            \

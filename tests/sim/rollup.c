@@ -134,7 +134,7 @@ void rollup_step(struct rollup_world *w)
     act(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
-    if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
+    if (!w->sim->failed && (w->looks ? w->looks-- : sim_draw(w->sim, 100) == 0)) look(w);
 }
 
 /* ---- quiet ---- */

@@ -350,6 +350,16 @@ static bool rebuilt(const struct rollup_world *w, const struct redis_key *k)
     return false;
 }
 
+/* A duplicate at an offset that the log does not have any more: the next flush deletes it. */
+static bool forgotten(const struct rollup_world *w, const struct redis_key *k, const struct redis_field *f)
+{
+    uint32_t p;
+    uint64_t offset;
+    const char *name = strchr(k->name, '}');
+    return name && sscanf(name, "}:marks:%" SCNu32, &p) == 1 && sscanf(f->name, "d:%" SCNu64, &offset) == 1 &&
+           offset < w->log.partition[p].start;
+}
+
 static void check_held(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b)
 {
     for (size_t i = 0; i < a->count; i++) {
@@ -357,7 +367,7 @@ static void check_held(struct rollup_world *w, const struct redis_state *a, cons
         if (k->live == 0 || !rebuilt(w, k)) continue;
         for (size_t j = 0; j < k->count && !w->sim->failed; j++) {
             const struct redis_field *f = &k->field[j];
-            if (!f->text) continue;
+            if (!f->text || forgotten(w, k, f)) continue;
             const struct redis_field *g = redis_state_get(b, key_text(k), (struct redis_text){f->name, f->name_length});
             if (!g || g->text_length != f->text_length || memcmp(f->text, g->text, f->text_length) != 0)
                 sim_fail(w->sim, "a rebuild differs: %s %s: %s, %s", k->name, f->name, f->text,

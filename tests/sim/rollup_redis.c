@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aggregator/store/scripts.h"
 #include "tests/sim/redis_lua.h"
 #include "tests/sim/rollup_world.h"
 
-enum { CUT_MOST = 40, FROZEN_STEPS = 60, RECENT_COMMANDS = 60 };
+enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, LOOKS_AFTER = 10, MEET_DICE = 40 };
 
 struct redis_store {
     struct rollup_world *world;
@@ -54,6 +55,39 @@ static void others_go_on(struct redis_store *s)
     for (; steps > 0 && w->sim->steps < w->steps_end && sim_goes_on(w->sim); steps--)
         w->others ? w->others(w->others_arg) : rollup_step(w);
     if (s->process) s->process->busy = false;
+    w->acting = acting;
+    w->depth--;
+}
+
+/* Somebody who has not heard yet that his partitions are others'; NULL: nobody, or he is in a call himself. */
+static struct rollup_process *former_owner(const struct rollup_world *w, const struct rollup_process *p)
+{
+    for (size_t i = 0; i < PROCESSES; i++) {
+        struct rollup_process *other = &w->process[i];
+        if (other == p || !other->alive || other->busy || !rollup_dirty(&other->aggregator.rollup)) continue;
+        for (uint32_t k = 0; k < w->parts; k++)
+            if (p->aggregator.rollup.partition[k].taken && other->aggregator.rollup.partition[k].taken) return other;
+    }
+    return NULL;
+}
+
+/* Between two chunks of a flush: he flushes, too, and most of the time it is cut. What he brings back may heal with the
+ * next flush: so the next steps are looked at. */
+static void writers_meet(struct redis_store *s, uint32_t shard)
+{
+    struct rollup_world *w = s->world;
+    struct rollup_process *acting = w->acting, *other = s->process ? former_owner(w, s->process) : NULL;
+    bool meet = false;
+    if (!other || w->depth == NESTED_MAX || s->process->aggregator.sync.flushes[shard].chunks < 2) return;
+    for (int i = 0; i < MEET_DICE && !meet; i++) meet = rollup_fault(w, SIM_WRITERS_MEET);
+    if (!meet) return;
+    w->depth++;
+    s->process->busy = w->meeting = true;
+    w->cut_flushes = sim_draw(w->sim, 4);
+    w->looks = LOOKS_AFTER;
+    other->aggregator.flush_at.v = 0;
+    rollup_process_turn(w, other);
+    s->process->busy = w->meeting = w->cut_flushes = false;
     w->acting = acting;
     w->depth--;
 }
@@ -118,7 +152,11 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     struct rollup_world *w = s->world;
     const char *why = "";
     bool full = rollup_fault(w, SIM_REDIS_FULL), cut = !full && rollup_fault(w, SIM_SCRIPT_CUT);
-    int32_t writes = full ? 0 : cut ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
+    bool early = w->cut_flushes && q->script == script_flush;
+    int32_t writes = full    ? 0
+                     : early ? (int32_t)sim_draw(w->sim, CUT_EARLY)
+                     : cut   ? (int32_t)sim_draw(w->sim, CUT_MOST)
+                             : REDIS_WRITES_ALL;
     enum redis_end end = redis_lua_run(state_of(s, q->shard), q, writes, &q->reply, &why);
     if (end == REDIS_FAILED) {
         sim_fail(w->sim, "a script failed: %s", why);
@@ -136,6 +174,7 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
     struct rollup_world *w = s->world;
     struct rollup_shard *h = &w->shard[q->shard];
     others_go_on(s);
+    if (q->script == script_flush) writers_meet(s, q->shard);
     *sent = !(s->process && s->process->dead) && w->sim->now >= h->away_until;
     if (!*sent) return sg_fail(f, SG_ERR_UNREACHABLE, "redis: no connection");
     killed(s);

@@ -142,6 +142,8 @@ struct rollup_world {
     uint32_t parts, shards, runners, era;
     int64_t era_start;
     size_t rows_most, chunk_cells;
+    bool meeting, cut_flushes; /* a former owner flushes, and does not hear; its flushes are cut */
+    unsigned looks; /* so many steps are looked at one by one: what went wrong may heal with the next flush */
     struct rollup_row *row;
     size_t rows, row_capacity;
     struct rollup_batch *batch;
