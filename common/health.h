@@ -6,7 +6,9 @@
  *   2. its lag is zero, or it advanced (health_progress) within HEALTH_PROGRESS_MS, or the lag itself is younger;
  *   3. no component's fault has stood for longer than that component's allowance;
  *   4. the wall clock was not stepped, against boot time, within HEALTH_STEP_HOLD_MS: what it was used for may be
- * wrong. HEALTH_PROGRESS_MS leaves two seconds for what is told late: red within ten seconds of the last progress. An
+ *      wrong.
+ *
+ * HEALTH_PROGRESS_MS leaves two seconds for what is told late: red within ten seconds of the last progress. An
  * unhealthy program names everything that is wrong, joined by "; ": each component at fault, also a younger one, which
  * may be the cause; then rules 4, 1 and 2. What is wrong begins with a word and a colon: the name of its page in
  * deploy/runbook/. Reasons are our sentences; they quote no input.
