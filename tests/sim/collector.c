@@ -7,12 +7,21 @@
 #include "tests/sim/collector_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 150, QUIET_STEPS = 600, LINES_A_STEP = 10, ZEROS_SHOWN = 64 << 10, SKEW_MS = 3 * HOUR_MS };
+enum {
+    STEPS_LEAST = 30,
+    STEPS_MORE = 100,
+    QUIET_STEPS = 600,
+    LINES_A_STEP = 12,
+    ZEROS_SHOWN = 16 << 10,
+    SKEW_MS = 3 * HOUR_MS
+};
 
 bool collector_fault(struct collector_world *w, enum sim_fault kind)
 {
     return !w->sim->quiet && sim_fault(w->sim, kind);
 }
+
+const char *const collector_regions[COLLECTOR_REGIONS] = {"eu", "us"};
 
 struct boot_ms collector_boot_now(const struct collector_runner *r)
 {
@@ -167,6 +176,7 @@ static void begin(struct collector_world *w, struct collector_runner *r, unsigne
     struct sim *s = w->sim;
     r->world = w;
     r->index = index;
+    r->region = index % w->regions;
     snprintf(r->name, sizeof r->name, "r%u", index);
     r->booted_at = s->now - (int64_t)sim_draw(s, DAY_MS);
     r->skew = sim_draw(s, 2) ? (int64_t)sim_draw(s, SECOND_MS) : 0;
@@ -189,6 +199,7 @@ void collector_begin(struct collector_world *w)
 {
     w->segment_bytes = 3000 + sim_draw(w->sim, 40000);
     w->runners = 1 + (unsigned)sim_draw(w->sim, COLLECTOR_RUNNERS);
+    w->regions = 1 + (unsigned)sim_draw(w->sim, COLLECTOR_REGIONS);
     for (unsigned i = 0; i < w->runners; i++) begin(w, &w->runner[i], i);
 }
 
@@ -211,7 +222,7 @@ bool collector_schedule(struct sim *s)
     s->now = COLLECTOR_START + (int64_t)sim_draw(s, HOUR_MS);
     w->system_clock = sim_draw(s, 4) == 0;
     collector_begin(w);
-    for (int i = 0; i < STEPS && sim_goes_on(s); i++) {
+    for (uint64_t steps = STEPS_LEAST + sim_draw(s, STEPS_MORE); steps && sim_goes_on(s); steps--) {
         pass_time(s);
         collector_act(w);
     }

@@ -123,7 +123,8 @@ static void step(struct collector_world *w, struct collector_producer *p)
 
 void collector_broker_turn(struct collector_world *w)
 {
-    if (collector_fault(w, SIM_BROKER_AWAY)) w->broker_away_until = w->sim->now + (int64_t)sim_draw(w->sim, AWAY_MS);
+    if (collector_fault(w, SIM_BROKER_AWAY)) /* now and then long enough for the window to fill */
+        w->broker_away_until = w->sim->now + (int64_t)sim_draw(w->sim, sim_draw(w->sim, 4) ? AWAY_MS : 10 * AWAY_MS);
     if (w->sim->quiet) w->broker_away_until = 0;
     if (w->sim->now < w->broker_away_until) return;
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++) {

@@ -64,10 +64,11 @@ static void table_clear(void)
 /* Team and project by their number; project COLLECTOR_PROJECTS is none. */
 static void add(struct check *k, unsigned team, unsigned project, int64_t at, unsigned field, uint64_t value)
 {
-    if (k->each) return k->each(k->arg, team, project, at, (enum field)field, value);
+    if (k->each) return k->each(k->arg, k->r->region, team, project, at, (enum field)field, value);
     uint64_t minute = k->minutes ? (uint64_t)(at / MINUTE_MS) : 0;
-    uint64_t key = ((minute * 8 + team) * 8 + project) * 1024 + field + 1;
-    size_t i = (key * UINT64_C(0x9E3779B97F4A7C15)) >> 46;
+    uint64_t owner = (minute * 8 + team) * 8 + project, key = owner * 1024 + field + 1;
+    size_t i =
+        (((owner * UINT64_C(0x9E3779B97F4A7C15)) >> 46) + field) % SUMS; /* fields of one minute are neighbours */
     while (table.sum[i].key && table.sum[i].key != key) i = (i + 1) % SUMS;
     if (!table.sum[i].key) {
         if (table.count == SUMS / 2) abort();

@@ -111,7 +111,7 @@ static void start(struct collector_runner *r)
 {
     struct collector_world *w = r->world;
     struct meter_config m = {.runner = r->name,
-                             .region = "eu",
+                             .region = collector_regions[r->region],
                              .clock = w->system_clock ? METER_CLOCK_SYSTEM : METER_CLOCK_EVENT,
                              .sandboxes_max = 1000};
     struct spool_options o = {.directory = "spool",

@@ -23,6 +23,7 @@
 
 enum {
     COLLECTOR_RUNNERS = 2,
+    COLLECTOR_REGIONS = 2,
     COLLECTOR_SOURCES = 3,
     COLLECTOR_BOXES = 12,
     COLLECTOR_TEAMS = 3,
@@ -135,7 +136,7 @@ struct collector_producer {
 /* One host: its disk, its collector, its supervisors. */
 struct collector_runner {
     struct collector_world *world;
-    unsigned index;
+    unsigned index, region;
     char name[12];
     bool gone;               /* for ever */
     int64_t booted_at, skew; /* of its wall clock */
@@ -163,13 +164,16 @@ struct collector_world {
     struct sim *sim;
     bool system_clock;
     uint64_t segment_bytes;
-    unsigned runners;
+    unsigned runners, regions;
     struct collector_runner runner[COLLECTOR_RUNNERS];
     struct collector_producer producer[COLLECTOR_PRODUCERS];
     int64_t broker_away_until;
     bool wall_stepped, late;
     struct events_log log;
 };
+
+/* Names, by what runners and parts say of their region. */
+extern const char *const collector_regions[COLLECTOR_REGIONS];
 
 /* One of the world's faults happens now; never in quiet. */
 bool collector_fault(struct collector_world *w, enum sim_fault kind);
@@ -237,8 +241,9 @@ void collector_broker_destroy(struct collector_world *w);
 /* After quiet: every batch of the topic against what was accepted. */
 void collector_check(struct collector_world *w);
 
-/* A part of what was accepted: value more of a field of a team's project (COLLECTOR_PROJECTS: none) at a time. */
-typedef void collector_part(void *arg, unsigned team, unsigned project, int64_t at, enum field field, uint64_t value);
+/* A part of what a runner accepted: value more of a field of a team's project (COLLECTOR_PROJECTS: none) at a time. */
+typedef void collector_part(void *arg, unsigned region, unsigned team, unsigned project, int64_t at, enum field field,
+                            uint64_t value);
 /* All of it, by the oracle's arithmetic. */
 void collector_accepted(struct collector_world *w, collector_part *each, void *arg);
 

@@ -7,13 +7,12 @@
 #include "proto/keys.h"
 #include "tests/sim/pipeline_world.h"
 
-enum { SLOTS = 1 << 17 };
-#define REGION "eu"
+enum { SLOTS = 1 << 18 };
 
 static bool same(const struct pipeline_sum *a, const struct pipeline_sum *b)
 {
-    return a->start == b->start && a->team == b->team && a->project == b->project && a->window == b->window &&
-           a->field == b->field;
+    return a->start == b->start && a->team == b->team && a->project == b->project && a->region == b->region &&
+           a->window == b->window && a->field == b->field;
 }
 
 /* The slot of a sum; 0 stands there when there is none. */
@@ -21,8 +20,8 @@ static uint32_t *slot_of(const struct pipeline_world *w, const struct pipeline_s
 {
     uint64_t hash = (uint64_t)(name->start / MINUTE_MS) * UINT64_C(15485863) + name->team * UINT64_C(1000003) +
                     name->project * UINT64_C(998244353) + (uint64_t)name->window * UINT64_C(7919) +
-                    (uint64_t)name->field * UINT64_C(104729);
-    size_t i = (hash * UINT64_C(0x9E3779B97F4A7C15)) >> 47;
+                    (uint64_t)name->field * UINT64_C(104729) + name->region * UINT64_C(32452843);
+    size_t i = (hash * UINT64_C(0x9E3779B97F4A7C15)) >> 46;
     while (w->slot[i] && !same(&w->sum[w->slot[i] - 1], name)) i = (i + 1) % SLOTS;
     return &w->slot[i];
 }
@@ -42,11 +41,13 @@ static struct pipeline_sum *sum_of(struct pipeline_world *w, const struct pipeli
     return &w->sum[w->sums - 1];
 }
 
-static void accepted(void *arg, unsigned team, unsigned project, int64_t at, enum field field, uint64_t value)
+static void accepted(void *arg, unsigned region, unsigned team, unsigned project, int64_t at, enum field field,
+                     uint64_t value)
 {
     for (int k = 0; k < WINDOW_KINDS; k++) {
         struct pipeline_sum name = {.team = team,
                                     .project = project,
+                                    .region = region,
                                     .window = (enum window_kind)k,
                                     .field = field,
                                     .start = at - at % window_length_ms((enum window_kind)k)};
@@ -71,9 +72,10 @@ uint64_t pipeline_truth(const struct pipeline_world *w, int key)
     struct billing_key k = billing_key_at(key);
     uint64_t total = 0;
     if (!w->slot) return UINT64_MAX; /* not known yet */
-    for (unsigned project = 0; project <= COLLECTOR_PROJECTS; project++) {
+    for (unsigned part = 0; part < (COLLECTOR_PROJECTS + 1) * COLLECTOR_REGIONS; part++) {
         struct pipeline_sum name = {.team = team_number(k.team),
-                                    .project = project,
+                                    .project = part / COLLECTOR_REGIONS,
+                                    .region = part % COLLECTOR_REGIONS,
                                     .window = WINDOW_HOUR,
                                     .field = billing_meters[k.meter].meter.field,
                                     .start = w->start + k.hour * (int64_t)HOUR_MS};
@@ -99,7 +101,7 @@ static void take_field(void *arg, enum field field, struct amount value)
     r->w->sim->checks++;
 }
 
-/* u:<w>:<start>:<team>:<project>:<region>; false: another key. */
+/* u:<w>:<start>:<team>:<project>:<region>; false: another key. A region that nobody has is COLLECTOR_REGIONS. */
 static bool take_name(const char *key, struct pipeline_sum *out)
 {
     char letter, project[16], region[16];
@@ -110,7 +112,9 @@ static bool take_name(const char *key, struct pipeline_sum *out)
     out->window = letter == 'm' ? WINDOW_MINUTE : letter == 'h' ? WINDOW_HOUR : WINDOW_DAY;
     out->start = start * SECOND_MS;
     out->project = strcmp(project, "-") == 0 ? COLLECTOR_PROJECTS : (unsigned)(project[1] - '0');
-    return strcmp(region, REGION) == 0;
+    for (out->region = 0; out->region < COLLECTOR_REGIONS; out->region++)
+        if (strcmp(region, collector_regions[out->region]) == 0) break;
+    return true;
 }
 
 static void take_key(struct pipeline_world *w, const struct redis_key *k)
@@ -137,7 +141,7 @@ void pipeline_check_view(struct pipeline_world *w)
         char field[FIELD_NAME_BYTES_MAX];
         if (s->accepted == s->rolled_up) continue;
         field_name(s->field, field);
-        sim_fail(w->sim, "t%u p%u window %d %" PRId64 " %s: accepted %" PRIu64 ", rolled up %" PRIu64, s->team,
-                 s->project, (int)s->window, s->start, field, s->accepted, s->rolled_up);
+        sim_fail(w->sim, "t%u p%u region %u window %d %" PRId64 " %s: accepted %" PRIu64 ", rolled up %" PRIu64,
+                 s->team, s->project, s->region, (int)s->window, s->start, field, s->accepted, s->rolled_up);
     }
 }

@@ -25,7 +25,7 @@ struct pipeline_shard {
 
 /* One field of one rollup: what is expected of it, and what Redis holds. */
 struct pipeline_sum {
-    unsigned team, project; /* as the collectors' world numbers them */
+    unsigned team, project, region; /* as the collectors' world numbers them */
     enum window_kind window;
     enum field field;
     int64_t start;
