@@ -4,8 +4,11 @@
  * last seen; and a chunk of somebody else's flush, which was under way when the partition changed hands, may arrive and
  * bring cells back to what they were. So every chunk but the last leaves a token that names this flush and its own
  * number, at each partition of the writer: its next one, and theirs, must find their own at all of their partitions,
- * whichever others two writers have. A chunk may be cut in the middle: it takes away whatever tokens stand there before
+ * whichever others two writers have. A chunk may be cut in the middle: it overwrites whatever tokens stand there before
  * it changes a cell, and leaves its own behind its last one.
+ *
+ * MEMORY  Redis without memory refuses a script at its first command that could take some; behind another write, a
+ * delete, it lets all of them pass (SCRIPT_WRITE_DIRTY). So a chunk begins with a HSET.
  *
  * A command is its number of words, then the words. Beside Redis' own there are two of our script's: ALIVE and ENDED
  * keep the indexes of runs, TRIM takes index members whose key has expired (scripts.h). */
@@ -276,6 +279,9 @@ static void put_home(struct wordlist *w, const struct rollup_partition *p, uint3
 
 /* ---- the token ---- */
 
+/* BEGUN: in the place of whatever stands there, whoever left it, before a cell changes. It is no token. */
+enum tokens { TOKENS_BEGUN, TOKENS_LEFT, TOKENS_GONE };
+
 /* <nonce>:<flush>:<chunks written> */
 static void put_token(const struct rollup *r, const struct rollup_flush *f, struct wordlist *w)
 {
@@ -292,27 +298,19 @@ static uint32_t taken_count(const struct rollup *r)
     return count;
 }
 
-/* Whoever's they are. */
-static void put_tokens_taken(const struct rollup *r, struct rollup_flush *f)
+/* At every partition of the writer. */
+static void put_tokens(const struct rollup *r, struct rollup_flush *f, enum tokens what)
 {
     char key[KEY_BYTES_MAX];
+    struct wordlist *w = &f->words;
     key_plain(key, f->shard, "flush");
-    command(&f->words, 2 + taken_count(r), "HDEL");
-    wordlist_text(&f->words, key);
-    for (uint32_t p = 0; p < r->partitions; p++)
-        if (r->partition[p].taken) wordlist_number(&f->words, p);
-}
-
-static void put_tokens(const struct rollup *r, struct rollup_flush *f)
-{
-    char key[KEY_BYTES_MAX];
-    key_plain(key, f->shard, "flush");
-    command(&f->words, 2 + 2 * taken_count(r), "HSET");
-    wordlist_text(&f->words, key);
+    command(w, 2 + (what == TOKENS_GONE ? 1 : 2) * taken_count(r), what == TOKENS_GONE ? "HDEL" : "HSET");
+    wordlist_text(w, key);
     for (uint32_t p = 0; p < r->partitions; p++) {
         if (!r->partition[p].taken) continue;
-        wordlist_number(&f->words, p);
-        put_token(r, f, &f->words);
+        wordlist_number(w, p);
+        if (what == TOKENS_BEGUN) wordlist_text(w, "-");
+        if (what == TOKENS_LEFT) put_token(r, f, w);
     }
 }
 
@@ -380,17 +378,15 @@ void rollup_flush_chunk(struct rollup *r, struct rollup_flush *f)
     wordlist_reset(&f->words);
     rollup_checks(r, f->shard, &f->words);
     put_found_checks(r, f, &f->words);
-    put_tokens_taken(r, f);
+    put_tokens(r, f, TOKENS_BEGUN);
     for (; f->next_cell < end; f->next_cell++) {
         const struct cell *cell = dirty->cell[f->next_cell];
         put_kind[cell->kind](&f->words, cell);
     }
     f->last = f->next_cell == dirty->count;
     f->chunks++;
-    if (!f->last) {
-        put_tokens(r, f);
-        return;
-    }
+    put_tokens(r, f, f->last ? TOKENS_GONE : TOKENS_LEFT);
+    if (!f->last) return;
     for (uint32_t p = 0; p < r->partitions; p++)
         if (r->partition[p].taken && shard_home(p, r->shards) == f->shard)
             put_home(&f->words, &r->partition[p], f->shard);

@@ -222,23 +222,33 @@ Test(rollup, a_chunk_of_a_flush_must_find_what_the_one_before_has_left)
     cr_assert_not(rollup_flush_ok(&r, &flush));
 }
 
-/* One that is cut behind its first cell must be seen by whoever is in the middle of a flush: his token is gone. */
-Test(rollup, a_chunk_takes_tokens_away_before_it_changes_a_cell_and_leaves_its_own_at_the_end)
+/* The first word of the commands. */
+static const char *commands_of(const char *words)
 {
+    const char *first = strstr(words, "|HSET|");
+    return first && strstr(words, "|HDEL|") && strstr(words, "|HDEL|") < first ? NULL : first;
+}
+
+/* One that is cut behind its first cell must be seen by whoever is in the middle of a flush: his token is gone. And by
+ * its first command Redis tells whether there is memory: one that deletes is no such. */
+Test(rollup, a_chunk_overwrites_tokens_before_it_changes_a_cell_and_leaves_its_own_at_the_end)
+{
+    static const char begun[] = "|HSET|sg:{s0}:flush|0|-|", left[] = "|4|HSET|sg:{s0}:flush|0|77:5:1|";
     slice(sandbox("s1"), 0, 10, 7);
     land();
     r.chunk_cells = 3;
     r.nonce = 77;
-    const char *words = flushed(), *taken = strstr(words, "|3|HDEL|sg:{s0}:flush|0|");
-    const char *left = strstr(words, "|4|HSET|sg:{s0}:flush|0|77:");
-    cr_assert(taken && left && taken < strstr(words, "HSET"));
-    cr_assert_null(strstr(left + 3, "HSET|sg:{s0}:u"));
+    r.flushes = 5;
+    const char *words = flushed();
+    cr_assert_eq(commands_of(words), strstr(words, begun));
+    SAYS(words, left);
+    cr_assert_null(strstr(strstr(words, left) + 3, "HSET|sg:{s0}:u"));
     cr_assert(rollup_flush_ok(&r, &flush));
     rollup_flush_chunk(&r, &flush);
     words = words_of_chunk();
-    taken = strstr(words, "|3|HDEL|sg:{s0}:flush|0|");
-    cr_assert(flush.last && taken && taken < strstr(words, "HSET"));
-    SAYS_NOT(words, "HSET|sg:{s0}:flush");
+    cr_assert(flush.last);
+    cr_assert_eq(commands_of(words), strstr(words, begun));
+    SAYS(words, "|3|HDEL|sg:{s0}:flush|0|");
 }
 
 /* Whoever has one of the partitions, and perhaps others before it, writes between two chunks: neither goes on. */
