@@ -352,9 +352,10 @@ static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struc
         health_set_fault(&x->health, EXPORTER_STRIPE, fault);
     else
         health_clear(&x->health, EXPORTER_STRIPE);
-    if (r->answer == ANSWER_DENIED)
-        x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
-    else if (!fault)
+    if (r->answer == ANSWER_DENIED) {
+        /* of all that were under way the first one counts: else the longest pause would be the first */
+        if (now.v >= x->paused_until.v) x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
+    } else if (!fault)
         backoff_reset(&x->pause_backoff);
     clock_trust_hear(&x->trust, &r->date);
 }
