@@ -32,7 +32,6 @@
     X(RUNNER_VANISHES, "a runner is not heard of")                                                                     \
     X(LEADER_MOVES, "a leader moves; what was not committed is gone")                                                  \
     X(SCRIPT_CUT, "a script is cut in the middle")                                                                     \
-    X(WRITERS_MEET, "a former owner flushes between two chunks of its successor")                                      \
     X(SCRIPT_LATE, "a script runs after its caller gave up")                                                           \
     X(REDIS_ANSWER_LOST, "Redis' answer is lost")                                                                      \
     X(REDIS_FULL, "Redis is out of memory")                                                                            \
@@ -40,6 +39,7 @@
     X(REDIS_ROLLED_BACK, "a shard is rolled back")                                                                     \
     X(REDIS_EMPTIED, "a shard is emptied")                                                                             \
     X(REDIS_FAILS_OVER, "a shard fails over; some still talk to the old primary")                                      \
+    X(REDIS_READ_STALE, "the next reads of a shard are answered by a replica that lags")                               \
     X(AGGREGATOR_KILLED, "an aggregator is killed")                                                                    \
     X(AGGREGATOR_FROZEN, "an aggregator is frozen in a call, and loses its partitions")                                \
     X(AGGREGATOR_STOPPED, "an aggregator is stopped for minutes")                                                      \

@@ -168,6 +168,36 @@ void redis_state_back(struct redis_state *s, uint64_t command)
     s->command = command;
 }
 
+/* What the change says, and what is, change places. */
+static void change_swap(struct redis_change *c)
+{
+    struct redis_key *k = c->key;
+    if (c->field == SIZE_MAX) {
+        int64_t expires_s = k->expires_s;
+        k->expires_s = c->expires_s;
+        c->expires_s = expires_s;
+        return;
+    }
+    struct redis_field *f = &k->field[c->field];
+    struct redis_change was = *c;
+    k->live += (was.text != NULL) - (f->text != NULL);
+    c->text = f->text;
+    c->text_length = f->text_length;
+    f->text = was.text;
+    f->text_length = was.text_length;
+}
+
+void redis_state_see(struct redis_state *s, uint64_t command)
+{
+    for (; s->unseen < s->changes && s->journal[s->changes - s->unseen - 1].command > command; s->unseen++)
+        change_swap(&s->journal[s->changes - s->unseen - 1]);
+}
+
+void redis_state_seen(struct redis_state *s)
+{
+    for (; s->unseen; s->unseen--) change_swap(&s->journal[s->changes - s->unseen]);
+}
+
 void redis_state_forget(struct redis_state *s)
 {
     for (size_t i = 0; i < s->changes; i++) text_free(s->journal[i].text, s->journal[i].text_length);

@@ -50,6 +50,7 @@ struct redis_state {
     uint32_t *slot;
     struct redis_change *journal;
     size_t changes;
+    size_t unseen;            /* changes that a reader who is behind does not see */
     uint64_t command, oldest; /* number of the newest command; of the oldest that can be gone back to */
 };
 
@@ -59,6 +60,9 @@ void redis_state_destroy(struct redis_state *s);
 void redis_state_copy(struct redis_state *to, const struct redis_state *from);
 /* As it was after that command (oldest..command). */
 void redis_state_back(struct redis_state *s, uint64_t command);
+/* What a reader would see who is as far behind, or then further; until redis_state_seen nothing may be written. */
+void redis_state_see(struct redis_state *s, uint64_t command);
+void redis_state_seen(struct redis_state *s);
 /* Nothing can be taken back any more. */
 void redis_state_forget(struct redis_state *s);
 /* Keys that expire at or before now are gone. */

@@ -7,7 +7,7 @@
 #include "tests/sim/rollup_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 400, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
+enum { STEPS = 300, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -28,8 +28,12 @@ static void pass_time(struct rollup_world *w)
 
 static struct rollup_process *someone(struct rollup_world *w)
 {
-    struct rollup_process *p = &w->process[sim_draw(w->sim, PROCESSES)];
-    return p->alive && !p->busy && p->asleep_until <= w->sim->now ? p : NULL;
+    size_t first = sim_draw(w->sim, PROCESSES);
+    for (size_t i = 0; i < PROCESSES; i++) {
+        struct rollup_process *p = &w->process[(first + i) % PROCESSES];
+        if (p->alive && !p->busy && p->asleep_until <= w->sim->now) return p;
+    }
+    return NULL;
 }
 
 static void process_added(struct rollup_world *w)
@@ -63,6 +67,7 @@ static void misfortune_of_shards(struct rollup_world *w, uint32_t shard)
     if (rollup_fault(w, SIM_REDIS_ROLLED_BACK)) rollup_roll_back(w, shard);
     if (sim_draw(w->sim, 3) == 0 && rollup_fault(w, SIM_REDIS_EMPTIED)) rollup_empty(w, shard);
     if (rollup_fault(w, SIM_REDIS_FAILS_OVER)) rollup_fail_over(w, shard);
+    if (rollup_fault(w, SIM_REDIS_READ_STALE)) w->shard[shard].stale_reads = 1 + sim_draw(w->sim, 3);
     if (w->shard[shard].has_old && sim_draw(w->sim, 6) == 0) rollup_old_gone(w, shard, sim_draw(w->sim, 2));
     if (rollup_fault(w, SIM_REDIS_AWAY))
         w->shard[shard].away_until = w->sim->now + (int64_t)sim_draw(w->sim, MINUTE_MS);
@@ -85,24 +90,15 @@ static void misfortune_of_programs(struct rollup_world *w)
 
 static void act(struct rollup_world *w)
 {
-    struct rollup_runner *q = &w->runner[sim_draw(w->sim, w->runners)];
-    uint32_t partition = (uint32_t)sim_draw(w->sim, w->parts);
-    struct rollup_process *p = someone(w);
-    uint64_t y = sim_draw(w->sim, 1000);
-    if (y < 170)
-        rollup_produce(w, q, false);
-    else if (y < 320)
-        rollup_send(w, q);
-    else if (y < 460)
-        rollup_append(w, partition);
-    else if (y < 570)
-        rollup_commit(w, partition);
-    else if (y < 690)
-        rollup_acknowledge(w, q);
-    else if (y < 980 && p)
-        rollup_process_turn(w, p);
-    else if (y >= 980)
-        (void)rollup_archive(w, (uint32_t)sim_draw(w->sim, w->shards));
+    struct sim *s = w->sim;
+    struct rollup_runner *q = &w->runner[sim_draw(s, w->runners)];
+    uint32_t partition = (uint32_t)sim_draw(s, w->parts);
+    if (sim_draw(s, 4) == 0) rollup_produce(w, q, false);
+    if (sim_draw(s, 2)) rollup_send(w, q);
+    if (sim_draw(s, 2)) rollup_append(w, partition);
+    if (sim_draw(s, 3) == 0) rollup_commit(w, partition);
+    if (sim_draw(s, 2)) rollup_acknowledge(w, q);
+    if (sim_draw(s, 2)) rollup_programs_act(w);
 }
 
 static void look(struct rollup_world *w)
@@ -114,7 +110,7 @@ static void look(struct rollup_world *w)
 
 void rollup_misfortune(struct rollup_world *w)
 {
-    if (sim_draw(w->sim, 10) == 0) rollup_late_arrives(w);
+    if (sim_draw(w->sim, 60) == 0) rollup_late_arrives(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
     if (sim_draw(w->sim, 8) == 0) misfortune_of_programs(w);
 }
@@ -134,7 +130,7 @@ void rollup_step(struct rollup_world *w)
     act(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
-    if (!w->sim->failed && (w->looks ? w->looks-- : sim_draw(w->sim, 100) == 0)) look(w);
+    if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
 }
 
 /* ---- quiet ---- */
@@ -190,7 +186,7 @@ static void idle_batches(struct rollup_world *w)
 
 void rollup_calm(struct rollup_world *w)
 {
-    w->hurried = sim_draw(w->sim, 4);
+    w->hurried = w->slow || sim_draw(w->sim, 4);
     while (w->lates) rollup_late_arrives(w);
     for (uint32_t s = 0; s < w->shards; s++) {
         rollup_old_gone(w, s, false);
@@ -277,7 +273,8 @@ static void draw(struct rollup_world *w)
 void rollup_begin(struct rollup_world *w)
 {
     struct sim *s = w->sim;
-    w->chunk_cells = (size_t[]){2, 7, 200}[sim_draw(s, 3)];
+    w->chunk_cells = (size_t[]){2, 5, 50}[sim_draw(s, 3)];
+    w->slow = sim_draw(s, 4) == 0;
     w->process = calloc(PROCESSES, sizeof *w->process);
     if (!w->process) abort();
     rollup_ports_begin(w);

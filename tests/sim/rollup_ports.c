@@ -11,8 +11,6 @@
 #include "common/service.h"
 #include "tests/sim/rollup_world.h"
 
-enum { HEARS_IN = 12 }; /* turns, on average, until a member learns that a partition is another's */
-
 static struct rollup_world *world;
 
 void rollup_ports_begin(struct rollup_world *w)
@@ -187,14 +185,6 @@ void consumer_event_done(struct consumer_event *e)
     (void)e;
 }
 
-/* Who loses a partition may go on with it for a while. */
-static bool loses(const struct consumer *c)
-{
-    bool lost = false;
-    for (size_t i = 0; i < c->count; i++) lost |= !c->process->assigned[c->partition[i]];
-    return lost && !world->sim->quiet;
-}
-
 /* The group tells its new assignment; who was expelled joins again. */
 static bool assignment(struct consumer *c)
 {
@@ -203,7 +193,7 @@ static bool assignment(struct consumer *c)
         p->member = true;
         rollup_rebalance(world);
     }
-    if (!p->pending || (loses(c) && sim_draw(world->sim, HEARS_IN) > 0)) return false;
+    if (!p->pending) return false;
     p->pending = false;
     c->count = 0;
     c->placed = false;
@@ -238,12 +228,11 @@ enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms, struct cons
     (void)timeout_ms;
     *out = (struct consumer_event){.kind = CONSUMER_NOTHING};
     if (c->process->dead) return sg_fail(f, SG_ERR_STATE, "killed");
-    if (world->meeting) return SG_OK;
     if (assignment(c)) {
         out->kind = CONSUMER_ASSIGNMENT;
         return SG_OK;
     }
-    if (!c->placed || (!world->hurried && sim_draw(world->sim, 16) == 0)) return SG_OK;
+    if (!c->placed || (!world->hurried && sim_draw(world->sim, world->slow ? 2 : 16) == 0)) return SG_OK;
     size_t first = sim_draw(world->sim, c->count);
     for (size_t i = 0; i < c->count && out->kind == CONSUMER_NOTHING; i++) fetch(c, (first + i) % c->count, out);
     return SG_OK;

@@ -18,7 +18,7 @@ void rollup_process_begin(struct rollup_world *w, struct rollup_process *p)
                                            .ledger_topic = p->name,
                                            .shards = w->shards,
                                            .cells_max = 20 + (int64_t)sim_draw(w->sim, 2000),
-                                           .flush_interval_ms = 100 + sim_draw(w->sim, 5000)};
+                                           .flush_interval_ms = 100 + sim_draw(w->sim, w->slow ? 500 : 5000)};
     w->acting = p;
     enum sg_error e = aggregator_init(&p->aggregator, &p->config, &f);
     if (!e) e = aggregator_begin(&p->aggregator, &f);
@@ -58,6 +58,10 @@ void rollup_rebalance(struct rollup_world *w)
         p->pending = true;
         memset(p->assigned, 0, sizeof p->assigned);
         member[count++] = p;
+    }
+    if (count && sim_draw(w->sim, 3) == 0) { /* what others had alone one has together */
+        member[0] = member[sim_draw(w->sim, count)];
+        count = 1;
     }
     for (uint32_t i = 0; count && i < w->parts; i++) member[sim_draw(w->sim, count)]->assigned[i] = true;
 }

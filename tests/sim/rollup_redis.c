@@ -9,11 +9,12 @@
 #include "tests/sim/redis_lua.h"
 #include "tests/sim/rollup_world.h"
 
-enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, LOOKS_AFTER = 10, MEET_DICE = 40 };
+enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WATCHED_FLUSHES = 6 };
 
 struct redis_store {
     struct rollup_world *world;
     struct rollup_process *process; /* NULL: the archiver */
+    bool spared;                    /* the request under way is: a flush has many, and some are to come to an end */
 };
 
 static struct rollup_world *world_of_stores;
@@ -28,12 +29,17 @@ enum sg_error redis_store_new(struct redis_store **out, const struct redis_store
     (void)config;
     *out = calloc(1, sizeof **out);
     if (!*out) return sg_fail(f, SG_ERR_NOMEM, "no memory");
-    **out = (struct redis_store){world_of_stores, world_of_stores->acting};
+    **out = (struct redis_store){.world = world_of_stores, .process = world_of_stores->acting};
     return SG_OK;
 }
 void redis_store_free(struct redis_store *s)
 {
     free(s);
+}
+
+static bool befalls(struct redis_store *s, enum sim_fault kind)
+{
+    return !s->spared && rollup_fault(s->world, kind);
 }
 
 /* ---- while a process waits ---- */
@@ -43,7 +49,7 @@ static void others_go_on(struct redis_store *s)
     struct rollup_world *w = s->world;
     struct rollup_process *acting = w->acting;
     if (w->sim->quiet || w->depth == NESTED_MAX) return;
-    bool frozen = s->process && rollup_fault(w, SIM_AGGREGATOR_FROZEN);
+    bool frozen = s->process && befalls(s, SIM_AGGREGATOR_FROZEN);
     uint64_t steps = frozen ? 10 + sim_draw(w->sim, FROZEN_STEPS) : sim_draw(w->sim, 10) ? 0 : 1 + sim_draw(w->sim, 3);
     if (steps == 0) return;
     w->depth++;
@@ -55,39 +61,6 @@ static void others_go_on(struct redis_store *s)
     for (; steps > 0 && w->sim->steps < w->steps_end && sim_goes_on(w->sim); steps--)
         w->others ? w->others(w->others_arg) : rollup_step(w);
     if (s->process) s->process->busy = false;
-    w->acting = acting;
-    w->depth--;
-}
-
-/* Somebody who has not heard yet that his partitions are others'; NULL: nobody, or he is in a call himself. */
-static struct rollup_process *former_owner(const struct rollup_world *w, const struct rollup_process *p)
-{
-    for (size_t i = 0; i < PROCESSES; i++) {
-        struct rollup_process *other = &w->process[i];
-        if (other == p || !other->alive || other->busy || !rollup_dirty(&other->aggregator.rollup)) continue;
-        for (uint32_t k = 0; k < w->parts; k++)
-            if (p->aggregator.rollup.partition[k].taken && other->aggregator.rollup.partition[k].taken) return other;
-    }
-    return NULL;
-}
-
-/* Between two chunks of a flush: he flushes, too, and most of the time it is cut. What he brings back may heal with the
- * next flush: so the next steps are looked at. */
-static void writers_meet(struct redis_store *s, uint32_t shard)
-{
-    struct rollup_world *w = s->world;
-    struct rollup_process *acting = w->acting, *other = s->process ? former_owner(w, s->process) : NULL;
-    bool meet = false;
-    if (!other || w->depth == NESTED_MAX || s->process->aggregator.sync.flushes[shard].chunks < 2) return;
-    for (int i = 0; i < MEET_DICE && !meet; i++) meet = rollup_fault(w, SIM_WRITERS_MEET);
-    if (!meet) return;
-    w->depth++;
-    s->process->busy = w->meeting = true;
-    w->cut_flushes = sim_draw(w->sim, 4);
-    w->looks = LOOKS_AFTER;
-    other->aggregator.flush_at.v = 0;
-    rollup_process_turn(w, other);
-    s->process->busy = w->meeting = w->cut_flushes = false;
     w->acting = acting;
     w->depth--;
 }
@@ -128,44 +101,85 @@ void rollup_late_drop(struct rollup_world *w)
     while (w->lates) late_remove(w, 0);
 }
 
-void rollup_late_arrives(struct rollup_world *w)
+static void late_takes_effect(struct rollup_world *w, size_t i, int32_t writes)
 {
     const char *why;
     struct redisReply *reply = NULL;
-    if (w->lates == 0) return;
-    size_t i = sim_draw(w->sim, w->lates);
-    if (redis_lua_run(&w->shard[w->late[i].shard].now, &w->late[i].request, REDIS_WRITES_ALL, &reply, &why) ==
-        REDIS_FAILED)
+    if (redis_lua_run(&w->shard[w->late[i].shard].now, &w->late[i].request, writes, &reply, &why) == REDIS_FAILED)
         sim_fail(w->sim, "a script failed: %s", why);
     if (reply) freeReplyObject(reply);
     late_remove(w, i);
 }
 
+void rollup_late_arrives(struct rollup_world *w)
+{
+    if (w->lates) late_takes_effect(w, sim_draw(w->sim, w->lates), REDIS_WRITES_ALL);
+}
+
+/* Between two chunks of a flush, one of a flush that was given up, by a former owner or by this process itself. Most of
+ * the time it is cut. */
+static void writers_meet(struct redis_store *s, uint32_t shard)
+{
+    struct rollup_world *w = s->world;
+    if (!s->process || s->process->aggregator.sync.flushes[shard].chunks < 2) return;
+    for (size_t i = 0; i < w->lates; i++) {
+        if (w->late[i].shard != shard || w->late[i].request.script != script_flush) continue;
+        if (w->sim->quiet || sim_draw(w->sim, 2)) continue;
+        late_takes_effect(w, i, sim_draw(w->sim, 4) ? (int32_t)sim_draw(w->sim, CUT_EARLY) : REDIS_WRITES_ALL);
+        w->shard[shard].watched = WATCHED_FLUSHES;
+        return;
+    }
+}
+
 /* Kill -9 while the request is under way. */
 static void killed(struct redis_store *s)
 {
-    if (s->process && rollup_fault(s->world, SIM_AGGREGATOR_KILLED)) s->process->dead = true;
+    if (s->process && befalls(s, SIM_AGGREGATOR_KILLED)) s->process->dead = true;
+}
+
+/* Any number of commands, or just some of the last. */
+static uint64_t earlier(struct rollup_world *w, const struct redis_state *s)
+{
+    uint64_t most = s->command - s->oldest;
+    if (sim_draw(w->sim, 2) && most > RECENT_COMMANDS) most = RECENT_COMMANDS;
+    return s->command - sim_draw(w->sim, most + 1);
+}
+
+/* What a flush may now have done wrong the next one mends, if the same process makes it: so it is looked at. */
+static void flushed(struct rollup_world *w, uint32_t shard)
+{
+    struct rollup_shard *h = &w->shard[shard];
+    if (h->watched == 0 || w->others) return;
+    h->watched--;
+    rollup_check_state(w, shard, &h->now, false);
 }
 
 static enum sg_error run(struct redis_store *s, struct store_request *q, struct sg_fault *f)
 {
     struct rollup_world *w = s->world;
+    struct rollup_shard *h = &w->shard[q->shard];
+    struct redis_state *state = state_of(s, q->shard);
     const char *why = "";
-    bool full = rollup_fault(w, SIM_REDIS_FULL), cut = !full && rollup_fault(w, SIM_SCRIPT_CUT);
-    bool early = w->cut_flushes && q->script == script_flush;
-    int32_t writes = full    ? 0
-                     : early ? (int32_t)sim_draw(w->sim, CUT_EARLY)
-                     : cut   ? (int32_t)sim_draw(w->sim, CUT_MOST)
-                             : REDIS_WRITES_ALL;
-    enum redis_end end = redis_lua_run(state_of(s, q->shard), q, writes, &q->reply, &why);
+    bool full = befalls(s, SIM_REDIS_FULL), cut = !full && befalls(s, SIM_SCRIPT_CUT);
+    int32_t writes = full ? 0 : cut ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
+    bool stale = q->script == script_read && !w->sim->quiet && h->stale_reads;
+    h->stale_reads -= stale;
+    if (stale) redis_state_see(state, earlier(w, state));
+    enum redis_end end = redis_lua_run(state, q, writes, &q->reply, &why);
+    if (stale) redis_state_seen(state);
+    if (q->script == script_flush) flushed(w, q->shard);
     if (end == REDIS_FAILED) {
         sim_fail(w->sim, "a script failed: %s", why);
         return sg_fail(f, SG_ERR_IO, "redis: an error");
     }
     if (end == REDIS_CUT && full) return sg_fail(f, SG_ERR_STATE, "redis: out of memory");
-    if (end == REDIS_CUT || rollup_fault(w, SIM_REDIS_ANSWER_LOST))
-        return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer");
+    if (end == REDIS_CUT || befalls(s, SIM_REDIS_ANSWER_LOST)) return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer");
     return SG_OK;
+}
+
+static bool writes(const struct store_request *q)
+{
+    return q->script && q->script != script_read && q->script != script_know;
 }
 
 /* *sent: whether the requests after it go out, too. */
@@ -173,15 +187,17 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
 {
     struct rollup_world *w = s->world;
     struct rollup_shard *h = &w->shard[q->shard];
+    s->spared = sim_draw(w->sim, 3);
     others_go_on(s);
-    if (q->script == script_flush) writers_meet(s, q->shard);
     *sent = !(s->process && s->process->dead) && w->sim->now >= h->away_until;
     if (!*sent) return sg_fail(f, SG_ERR_UNREACHABLE, "redis: no connection");
     killed(s);
-    if (w->lates < LATE_MAX && rollup_fault(w, SIM_SCRIPT_LATE)) {
+    if (writes(q) && w->lates < LATE_MAX && rollup_fault(w, SIM_SCRIPT_LATE)) {
         late_add(w, q);
+        if (sim_draw(w->sim, 2)) rollup_rebalance(w);
         return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer in time");
     }
+    if (q->script == script_flush) writers_meet(s, q->shard);
     enum sg_error e = run(s, q, f);
     others_go_on(s);
     killed(s);
@@ -208,9 +224,7 @@ enum sg_error redis_store_run(struct redis_store *s, struct store_request *reque
 void rollup_roll_back(struct rollup_world *w, uint32_t shard)
 {
     struct redis_state *s = &w->shard[shard].now;
-    uint64_t most = s->command - s->oldest;
-    if (sim_draw(w->sim, 2) && most > RECENT_COMMANDS) most = RECENT_COMMANDS;
-    redis_state_back(s, s->command - sim_draw(w->sim, most + 1));
+    redis_state_back(s, earlier(w, s));
 }
 
 void rollup_empty(struct rollup_world *w, uint32_t shard)

@@ -108,6 +108,8 @@ struct rollup_shard {
     struct redis_state now, old; /* old: a primary that does not know that it was replaced */
     bool has_old;
     int64_t away_until;
+    unsigned watched;     /* after each of so many flushes it is looked at */
+    uint64_t stale_reads; /* so many of the next are answered by a replica that lags */
 };
 
 /* A script whose caller has given up waiting. */
@@ -142,8 +144,7 @@ struct rollup_world {
     uint32_t parts, shards, runners, era;
     int64_t era_start;
     size_t rows_most, chunk_cells;
-    bool meeting, cut_flushes; /* a former owner flushes, and does not hear; its flushes are cut */
-    unsigned looks; /* so many steps are looked at one by one: what went wrong may heal with the next flush */
+    bool slow; /* aggregators get a message or two at a time and flush often: they stand where they stood before */
     struct rollup_row *row;
     size_t rows, row_capacity;
     struct rollup_batch *batch;
