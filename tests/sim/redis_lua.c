@@ -18,7 +18,7 @@ enum { GC_PAUSE_PERCENT = 400 }; /* what a call leaves behind is little beside w
 static struct {
     struct redis_state *state;
     int32_t writes;
-    bool cut;
+    bool wrote, cut;
 } running;
 
 static const char command_text[] = "return redis.call(unpack(ARGV))";
@@ -245,24 +245,24 @@ static int zrangebyscore(lua_State *l)
 static const struct {
     const char *name;
     lua_CFunction run;
-    bool writes;
-} commands[] = {{"HGET", hget, false},
-                {"HSET", hset, true},
-                {"ZADD", zadd, true},
-                {"EXPIREAT", expireat, true},
-                {"ZRANGE", zrange, false},
-                {"EXISTS", exists, false},
-                {"HMGET", hmget, false},
-                {"HGETALL", hgetall, false},
-                {"HLEN", hlen, false},
-                {"HDEL", remove_fields, true},
-                {"ZREM", remove_fields, true},
-                {"HSETNX", hsetnx, true},
-                {"HINCRBY", hincrby, true},
-                {"DEL", del, true},
-                {"RENAME", rename_key, true},
-                {"HSCAN", hscan, false},
-                {"ZRANGEBYSCORE", zrangebyscore, false}};
+    bool writes, grows; /* grows: it may take memory (denyoom) */
+} commands[] = {{"HGET", hget, false, false},
+                {"HSET", hset, true, true},
+                {"ZADD", zadd, true, true},
+                {"EXPIREAT", expireat, true, false},
+                {"ZRANGE", zrange, false, false},
+                {"EXISTS", exists, false, false},
+                {"HMGET", hmget, false, false},
+                {"HGETALL", hgetall, false, false},
+                {"HLEN", hlen, false, false},
+                {"HDEL", remove_fields, true, false},
+                {"ZREM", remove_fields, true, false},
+                {"HSETNX", hsetnx, true, true},
+                {"HINCRBY", hincrby, true, true},
+                {"DEL", del, true, false},
+                {"RENAME", rename_key, true, false},
+                {"HSCAN", hscan, false, false},
+                {"ZRANGEBYSCORE", zrangebyscore, false, false}};
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -275,9 +275,11 @@ static int call(lua_State *l)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (names[i] != name) continue;
         if (commands[i].writes) {
-            running.cut = running.writes == 0;
+            bool full = running.writes == REDIS_NO_MEMORY;
+            running.cut = full ? commands[i].grows && !running.wrote : running.writes == 0;
             if (running.cut) return luaL_error(l, "cut");
-            running.writes--;
+            running.wrote = true;
+            if (!full) running.writes--;
             redis_state_begin(running.state);
         }
         return commands[i].run(l);
@@ -433,7 +435,7 @@ enum redis_end redis_lua_run(struct redis_state *s, const struct store_request *
     size_t keys = q->script ? q->key_count : 0;
     running.state = s;
     running.writes = writes;
-    running.cut = false;
+    running.wrote = running.cut = false;
     *out = NULL;
     lua_settop(l, 0);
     push_script(l, q->script ? q->script : command_text);
