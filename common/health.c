@@ -164,7 +164,7 @@ void health_judge(struct health *h, struct health_report *out)
     }
     if (out->alive_age_ms > HEALTH_PROGRESS_MS) {
         char reason[HEALTH_REASON_BYTES];
-        snprintf(reason, sizeof reason, "it does not respond%s%s", doing ? "; it is in " : "", doing ? doing : "");
+        snprintf(reason, sizeof reason, "it does not respond%s%s", doing ? ", being in " : "", doing ? doing : "");
         add_reason(out, "main-thread", reason);
         out->healthy = false;
     }

@@ -32,7 +32,7 @@
 enum {
     HEALTH_PROGRESS_MS = 8 * 1000,
     HEALTH_STEP_MS = 60 * 1000, /* far beyond what slewing moves between two looks, or NTP leaves */
-    HEALTH_STEP_HOLD_MS = 20 * 1000,
+    HEALTH_STEP_HOLD_MS = 10 * 1000,
     HEALTH_COMPONENTS_MAX = 16,
     HEALTH_REASON_BYTES = 160,
     HEALTH_REPORT_BYTES = 512

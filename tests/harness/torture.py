@@ -4,6 +4,7 @@ on; after each round all books must agree to the unit.
 HAPPY PATH  A pipeline lives through some rounds, then one of another topology takes its place. Each round: the fleet starts, the fault is done,
             now and then one of our programs dies while that is recovered from, what is left of it all is mended, the fleet ends, all settles
             (settle.py), and accepted = rolled up = billed + pending (proof.py).
+TOLD        Whatever is done must be told by those concerned (torture_told.py), in time when it lasts, and nobody may look well who stands (watch.py).
 DRAW        Every topology has its own pack of faults, shuffled by the seed and dealt to the last before it is shuffled anew; the faults that
             even a short campaign has to have lie on top, once over all topologies. What comes up in a round, and every choice of the fault,
             follows from (seed, round, the number of rounds) alone; when things happen does not, so a repeated round is the same schedule, not
@@ -19,7 +20,7 @@ import signal
 import time
 import traceback
 
-from . import proof, settle, tools
+from . import proof, settle, tools, torture_told
 from .process import HarnessError
 from .torture_faults import FAULTS
 from .torture_world import CUSTOMERS, TOPOLOGIES, World, private_mounts
@@ -27,6 +28,7 @@ from .torture_world import CUSTOMERS, TOPOLOGIES, World, private_mounts
 LIFE_ROUNDS_MAX = 20
 SETTLE_S = 150
 LONG_S = 10  # to settle: the line tells what it was that came last
+LASTING_ROUNDS, LASTING_S = 5, 12
 AGAIN_SHARE = 0.3  # of the rounds in which one of our programs is killed while the fault is being recovered from
 
 
@@ -63,6 +65,11 @@ class Plan:
             share[topology] = rest + share[topology]
         return share
 
+    def lasts(self, number):
+        """Whether the fault of a round lasts until whoever must be red for it has to be: one in each row of rounds, the first that has such."""
+        begin = number // LASTING_ROUNDS * LASTING_ROUNDS
+        return number == next((n for n in range(begin, number + 1) if torture_told.owes_red(self.dealt[n][1])), None)
+
     def begins_life(self, number):
         """Whether a round has a new pipeline."""
         return number % self.life == 0
@@ -74,15 +81,16 @@ class Tally:
     def __init__(self):
         self.began = time.monotonic()
         self.rounds = self.events = self.lost = self.double = 0
-        self.kinds, self.names = collections.Counter(), collections.Counter()
+        self.kinds, self.names, self.told = collections.Counter(), collections.Counter(), collections.Counter()
         self.longest_s, self.longest = 0.0, "-"
 
-    def add(self, number, fault, events, result, took_s):
+    def add(self, number, fault, events, result, took_s, told):
         """One round."""
         self.rounds += 1
         self.events += events
         self.lost += sum(line.lost for line in result.lines)
         self.double += sum(line.double for line in result.lines)
+        self.told += told
         self.kinds[fault.kind] += 1
         self.names[fault.name] += 1
         if took_s > self.longest_s:
@@ -95,6 +103,7 @@ class Tally:
                  *("                  %3d  %s" % (count, name) for name, count in self.names.most_common()),
                  "events            %s accepted" % format(self.events, ","),
                  "lost              %d" % self.lost, "double            %d" % self.double,
+                 "told              " + ", ".join("%s %d" % item for item in self.told.most_common()),
                  "longest recovery  %.1f s (%s)" % (self.longest_s, self.longest)]
         return "\n".join(lines)
 
@@ -115,24 +124,30 @@ def _settle(world):
 
 
 def _round(world, plan, number):
-    """One round: (events, the proof, how long it took from the end of the fault until all was settled)."""
+    """One round: (events, the proof, how long it took from the end of the fault until all was settled, what was told)."""
     _, fault = plan.dealt[number]
     world.random = random.Random("%d/%d/%s" % (plan.seed, number, fault.name))
-    world.notes, world.may_end = [], fault.may_end
     world.start_fleet(plan.seed * 100_000 + number + 1, number, **fault.fleet)
     world.wait_flowing()
     world.hold(0.2, 1)
+    lost = None
+    world.watch.begin()
+    world.begin(fault, LASTING_S if plan.lasts(number) else 0)
     fault.run(world)
+    over = time.monotonic()
     if world.random.random() < AGAIN_SHARE:
         world.hold(0, 0.5)
-        world.kill(world.random.choice([name for name in world.pipeline.programs if name in world.wanted]))
+        lost = world.random.choice([name for name in world.pipeline.programs if name in world.wanted])
+        world.process(lost).kill()
+        world.note("then kill -9 " + lost)
     world.heal()
-    over_at = time.monotonic()
+    mended_at = time.monotonic()
     world.wait_green()
     expected = world.fleet.finish()
     _settle(world)
-    took_s = time.monotonic() - over_at
-    return expected["accepted_events"], proof.prove(world.pipeline, [fleet.expect_file for fleet in world.fleets], CUSTOMERS), took_s
+    took_s = time.monotonic() - mended_at
+    told = torture_told.judge(world, fault, over, lost)
+    return expected["accepted_events"], proof.prove(world.pipeline, [fleet.expect_file for fleet in world.fleets], CUSTOMERS), took_s, told
 
 
 def _again(options, plan, number):
@@ -159,8 +174,8 @@ class Campaign:
 
     def _one(self, number):
         began, (topology, fault) = time.monotonic(), self.plan.dealt[number]
-        events, result, took_s = _round(self.world, self.plan, number)
-        self.tally.add(number, fault, events, result, took_s)
+        events, result, took_s, told = _round(self.world, self.plan, number)
+        self.tally.add(number, fault, events, result, took_s, told)
         lost, double = (sum(getattr(line, column) for line in result.lines) for column in ("lost", "double"))
         print("round %3d  %-11s %-44s events %6d  lost %d  double %d  settled after %4.1f s, round %4.1f s  (%s)" % (
             number, topology, fault.name, events, lost, double, took_s, time.monotonic() - began, ", ".join(self.world.notes)), flush=True)

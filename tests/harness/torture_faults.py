@@ -53,7 +53,7 @@ def _killed(part):
     def run(world):
         name = world.choose(part)
         world.kill(name)
-        world.hold(0.1, 1.5)
+        world.last(0.1, 1.5)
         world.spawn(name)
 
     run.__doc__ = "kill -9 of one %s, started again a moment later" % part
@@ -64,7 +64,7 @@ def _stopped(part):
     def run(world):
         name = world.choose(part)
         world.freeze(name)
-        world.hold(1, 4)
+        world.last(1.5, 4)
         world.thaw(name)
 
     run.__doc__ = "SIGSTOP of one %s, continued after seconds" % part
@@ -74,8 +74,9 @@ def _stopped(part):
 def _linked(part, mode, text):
     def run(world):
         name = world.choose_link(part)
+        world.stood_in = sum(link.partition("-")[0] == part for link in world.pipeline.proxy.links) > 1
         world.link(name, mode, delay_ms=world.random.randrange(20, 200))
-        world.hold(1, 3)
+        world.last(1, 3)
         world.link(name, "pass")
 
     run.__doc__ = "the way to %s %s for seconds" % (part, text)
@@ -107,6 +108,7 @@ def everything_killed(world):
 def programs_restarted(world):
     """SIGTERM and start of each of our programs in turn"""
     for name in [name for name in world.pipeline.programs if name in world.wanted]:
+        world.hits(name)
         if not world.process(name).stop():
             raise HarnessError("%s does not end when it is asked to" % name)
         world.spawn(name)
@@ -131,7 +133,7 @@ def broker_away(world):
     """all of Kafka is killed, and stays away for seconds while spools fill"""
     names = world.names("kafka")
     world.kill(*names)
-    world.hold(2, 4)
+    world.last(2, 4)
     world.spawn(*names)
 
 
@@ -141,7 +143,7 @@ def leader_killed(world):
     leaders = world.pipeline.kafka.leaders(world.pipeline.made["topics"]["events"])
     name = "kafka-%d" % world.random.choice(sorted(leaders.values()))
     world.kill(name)
-    world.hold(2, 4)
+    world.last(2, 4)
     world.spawn(name)
 
 
@@ -232,7 +234,7 @@ def redis_full(world):
     """Redis is out of memory: it refuses every write"""
     world.pipeline.redis.set_all("maxmemory", "1")
     world.note("maxmemory 1")
-    world.hold(1.5, 3)
+    world.last(1.5, 3)
     world.pipeline.redis.set_all("maxmemory", "0")
 
 
@@ -288,7 +290,8 @@ def stripe_in_trouble(world):
     """a third of Stripe's answers are errors or lost, before or after the effect"""
     world.stripe_faults([{"effect": effect, "commit": commit, "probability": 0.1, "path": "/v1/billing/meter_events"}
                          for effect in ("error", "reset") for commit in ("before", "after")])
-    world.hold(2, 4)
+    wait_for("an answer that went wrong", world.stripe_faults_fired, 60)
+    world.last(2, 4)
     world.stripe_faults([])
 
 
@@ -306,26 +309,29 @@ def _stalled(world, runner):
 
 
 def _fill(path):
-    """Write until there is no room, down to the last page."""
+    """Take all room, down to the last page; most of it at one go, for the fleet does not wait."""
     with open(path, "wb", buffering=0) as file:
-        for piece in (bytes(1 << 20), bytes(4096)):
+        room = os.statvfs(path)
+        for piece in (room.f_bavail * room.f_frsize // 100 * 99, 4096):
             try:
-                while file.write(piece):
-                    pass
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, piece)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
 
 
-@fault("fill", may_end=("collector",), events=60_000, first=True)
+@fault("fill", may_end=("collector",), events=60_000, seconds=5, first=True)
 def collectors_disk_full(world):
     """the file system of a spool is full while Kafka is away; acks stop, and go on when there is room; also over a restart on the full disk"""
     runner = world.random.choice(world.pipeline.made["runners"])["name"]
     name, disk = "collector-" + runner, world.pipeline.path("spool", runner)
+    world.hits(name)
     world.links("kafka", "cut")
     filler = os.path.join(disk, "filler")
     _fill(filler)
     wait_for("the acks to stop", lambda: _stalled(world, runner), 60)
+    world.began = time.monotonic()  # until here there was room
     world.note("%s full" % disk.rpartition("/")[2])
     if world.random.random() < 0.5:
         world.kill(name)
@@ -391,8 +397,9 @@ def clock_stepped_by_an_hour(world):
     step = world.random.choice((-3600, 3600))
     for name in chosen:
         world.pipeline.skew(name, step)
+    world.hits(*chosen)
     world.note("%+d s for %s" % (step, "all" if len(chosen) > 1 else chosen[0]))
-    world.hold(2, 4)
+    world.last(2, 4)
     for name in chosen:
         world.pipeline.skew(name, 0)
 

@@ -18,6 +18,7 @@ from . import settle
 from .fleet import Fleet
 from .pipeline import TWINS, Pipeline, http_get
 from .process import HarnessError, wait_for
+from .watch import Watch
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
@@ -63,12 +64,15 @@ def private_mounts():
 
 
 class World:
-    """A pipeline under fire. `random` is the round's own generator."""
+    """A pipeline under fire. `random` is the round's own generator; `least_s`: for how long its fault lasts at least; `began`: when the fault was
+    done; `hit`: to which of our programs; `stood_in`: whether others do the work of what was hit, or may."""
 
     def __init__(self, folder, topology, rounds):
         self.pipeline = Pipeline.create(folder, bound=True, runners=2, clock="event", spool_bytes_max="128M", exporter_poll="300ms", twins=True,
                                         proxied=True, skewed=True, extra=EXTRA, **TOPOLOGIES[topology])
         self.topology, self.random = topology, None
+        self.least_s, self.watch = 0.0, Watch(self.pipeline)
+        self.began, self.hit, self.stood_in = 0.0, (), False
         self.fleets, self.fleet, self.notes, self.may_end = [], None, [], ()
         self.at_ms = (int(time.time()) * 1000 // HOUR_MS - ROUND_HOURS * (rounds + 1)) * HOUR_MS
         self.wanted = set()
@@ -85,9 +89,11 @@ class World:
         self.wanted = set(self.pipeline.processes()) - set(TWINS)
         for team, customer in CUSTOMERS.items():
             self.pipeline.set_account(team, customer)
+        self.watch.start()
 
     def end(self, keep):
         """End everything; `keep`: what is on the small file systems goes to where it can be looked at."""
+        self.watch.end()
         self.pipeline.kill()
         for disk in self.disks:
             if keep and os.path.ismount(disk):
@@ -126,9 +132,24 @@ class World:
         """Let things be as they are for a while."""
         time.sleep(self.random.uniform(least_s, most_s))
 
+    def last(self, least_s, most_s):
+        """Let the fault last: as hold(), but for as long as the campaign wants."""
+        time.sleep(max(self.least_s, self.random.uniform(least_s, most_s)))
+
+    def hits(self, *names):
+        """That is what the fault is done to."""
+        self.hit += tuple(name for name in names if name in self.pipeline.programs and name not in TWINS)
+        kafka, redis = self.pipeline.kafka.nodes, self.pipeline.redis
+        self.stood_in = 0 < sum(name in kafka for name in names) < len(kafka) or any(name in redis.nodes and redis.is_replica(name) for name in names)
+
     def note(self, text):
         """Something for the round's line."""
         self.notes.append(text)
+
+    def begin(self, fault, least_s):
+        """A fault is about to be done."""
+        self.notes, self.may_end, self.least_s = [], fault.may_end, least_s
+        self.hit, self.stood_in, self.began = (), False, time.monotonic()
 
     # Hurting.
 
@@ -138,6 +159,7 @@ class World:
 
     def kill(self, *names):
         """kill -9, all at once."""
+        self.hits(*names)
         for name in names:
             self.process(name).signal(signal.SIGKILL)
         for name in names:
@@ -151,6 +173,7 @@ class World:
 
     def freeze(self, name):
         """SIGSTOP."""
+        self.hits(name)
         self.process(name).signal(signal.SIGSTOP)
         self.note("SIGSTOP " + name)
 
@@ -175,6 +198,10 @@ class World:
         body = json.dumps({"seed": self.random.randrange(1 << 30), "rules": rules}).encode()
         with urllib.request.urlopen(urllib.request.Request(self.pipeline.stripe_admin_url + "/control/faults", body), timeout=5):
             pass
+
+    def stripe_faults_fired(self):
+        """How often that script has done something."""
+        return sum(rule["fired"] for rule in json.loads(http_get(self.pipeline.stripe_admin_url + "/control/stats")[1])["faults"])
 
     # Mending.
 

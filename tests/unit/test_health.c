@@ -107,7 +107,7 @@ Test(health, says_what_the_main_thread_hangs_in)
 {
     health_doing(&h, "a write to the spool");
     now.v += HEALTH_PROGRESS_MS + 1;
-    cr_assert_str_eq(reason(), "main-thread: it does not respond; it is in a write to the spool");
+    cr_assert_str_eq(reason(), "main-thread: it does not respond, being in a write to the spool");
     health_doing(&h, NULL);
     cr_assert(healthy());
     now.v += HEALTH_PROGRESS_MS + 1;
