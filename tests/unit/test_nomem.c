@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "aggregator/billing/book.h"
+#include "aggregator/billing/summary.h"
 #include "aggregator/store/control_view.h"
 #include "common/buffer.h"
 #include "proto/batch.h"
@@ -40,6 +41,15 @@ static enum sg_error cell(void)
     if (!e) cr_assert(offset == 7 && sums_get(&all, (enum field)(FIELD_EXIT + 8)).v == 9);
     sums_destroy(&s);
     sums_destroy(&all);
+    return e;
+}
+
+static enum sg_error summary(void)
+{
+    static const char text[] = "{\"data\":[{\"start_time\":1763884800,\"aggregated_value\":12}]}";
+    struct summary out;
+    enum sg_error e = summary_take(text, sizeof text - 1, (struct wall_ms){HOUR}, &out, NULL);
+    if (!e) cr_assert(out.whole && out.sum.v == 12);
     return e;
 }
 
@@ -163,6 +173,7 @@ static enum sg_error ledger(void)
     }
 SCENARIO(buffer)
 SCENARIO(cell)
+SCENARIO(summary)
 SCENARIO(vector)
 SCENARIO(batch)
 SCENARIO(control)
