@@ -29,7 +29,7 @@ enum {
 #define SG_BILL_MODES(X) X(SET, "set") X(DELTA, "delta")
 /* intent: a revision that is going to be pushed; outcome: Stripe has it; note: shown to people, changes nothing. */
 #define SG_LEDGER_KINDS(X)   X(INTENT, "intent") X(OUTCOME, "outcome") X(NOTE, "note")
-#define SG_LEDGER_RESULTS(X) X(ACCEPTED, "accepted") X(DUPLICATE, "duplicate")
+#define SG_LEDGER_RESULTS(X) X(ACCEPTED, "accepted") X(DUPLICATE, "duplicate") X(SEEN, "seen")
 /* Why a revision (or, for the last two, a total without one) does not get on. */
 #define SG_LEDGER_REASONS(X)                                                                                           \
     X(REFUSED, "refused")                                                                                              \
@@ -37,7 +37,7 @@ enum {
     X(REFUSED_CUSTOMER, "refused_customer")                                                                            \
     X(REFUSED_TIME, "refused_time")                                                                                    \
     X(REFUSED_IDEMPOTENCY, "refused_idempotency")                                                                      \
-    X(HELD_AGE, "held_age")                                                                                            \
+    X(HELD_SUM, "held_sum")                                                                                            \
     X(HELD_DIGITS, "held_digits")                                                                                      \
     X(HELD_MODE, "held_mode")
 

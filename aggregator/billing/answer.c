@@ -6,11 +6,18 @@
 
 static const char *const texts[] = {"accepted",       "duplicate", "not_sent", "ambiguous",
                                     "ambiguous_next", "throttled", "refused",  "denied"};
+static const char *const read_texts[] = {"told", "missing", "throttled", "denied", "refused", "malformed"};
 
 const char *answer_text(enum answer a)
 {
     assert((unsigned)a < ANSWERS);
     return texts[a];
+}
+
+const char *answer_read_text(enum answer_read a)
+{
+    assert((unsigned)a < ANSWER_READS);
+    return read_texts[a];
 }
 
 static const char *member(const json_t *j, const char *name)
@@ -78,4 +85,16 @@ enum answer answer_classify(const struct answer_input *in, enum ledger_reason *r
     enum answer a = classify_status(in, j, reason);
     json_decref(j);
     return a;
+}
+
+enum answer_read answer_classify_read(const struct answer_input *in, struct wall_ms hour, struct summary *out)
+{
+    struct sg_fault ignored;
+    if (!in->complete || in->status >= 500 || in->status == 408) return ANSWER_READ_MISSING;
+    if (in->status == 401 || in->status == 403) return ANSWER_READ_DENIED;
+    if (in->status == 429 || in->status == 409) return ANSWER_READ_THROTTLED;
+    if (in->status >= 400) return ANSWER_READ_REFUSED;
+    if (in->status != 200) return ANSWER_READ_MALFORMED; /* a redirect, or an intermediary: not Stripe's word */
+    bool understood = summary_take(in->body, in->body_length, hour, out, &ignored) == SG_OK;
+    return understood ? ANSWER_READ_TOLD : ANSWER_READ_MALFORMED;
 }

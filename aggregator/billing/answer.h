@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "aggregator/billing/summary.h"
 #include "proto/ledger.h"
 
 enum answer {
@@ -38,5 +39,20 @@ struct answer_input {
 };
 /* The class; *reason is set for REFUSED. */
 enum answer answer_classify(const struct answer_input *in, enum ledger_reason *reason);
+
+/* What became of the read of a summary. Only TOLD says anything about a revision. */
+enum answer_read {
+    ANSWER_READ_TOLD,
+    ANSWER_READ_MISSING, /* no answer, or an error of Stripe's own */
+    ANSWER_READ_THROTTLED,
+    ANSWER_READ_DENIED,
+    ANSWER_READ_REFUSED,
+    ANSWER_READ_MALFORMED, /* not understood */
+    ANSWER_READS,
+};
+/* Static text. */
+const char *answer_read_text(enum answer_read a);
+/* The class; *out is set for TOLD. in->identifier is not looked at. */
+enum answer_read answer_classify_read(const struct answer_input *in, struct wall_ms hour, struct summary *out);
 
 #endif

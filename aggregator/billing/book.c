@@ -5,7 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-static const char *const state_texts[] = {"none", "open", "accepted", "duplicate", "refused", "held"};
+static const char *const state_texts[] = {"none", "open", "accepted", "duplicate", "seen", "refused", "held"};
 
 const char *book_state_text(enum book_state s)
 {
@@ -238,10 +238,11 @@ static enum sg_error open_revision(struct book *b, struct book_entry *e, const s
 static enum sg_error close_revision(struct book *b, struct book_entry *e, const struct ledger_record *r,
                                     struct book_change *c, struct sg_fault *f)
 {
+    static const enum book_state states[LEDGER_RESULTS] = {BOOK_ACCEPTED, BOOK_DUPLICATE, BOOK_SEEN};
     struct book_open *o = e->open;
     if (!o || o->revision != r->revision)
         return sg_fail(f, SG_ERR_MISMATCH, "the ledger has an outcome without its intent");
-    show_open(c, o, r->result == LEDGER_DUPLICATE ? BOOK_DUPLICATE : BOOK_ACCEPTED);
+    show_open(c, o, states[r->result]);
     e->total = o->total;
     e->state = BOOK_ACCEPTED;
     e->open = NULL;
@@ -254,7 +255,7 @@ static enum sg_error note(struct book_entry *e, const struct ledger_record *r, s
                           struct sg_fault *f)
 {
     struct book_open *o = e->open;
-    enum book_state state = r->reason >= LEDGER_HELD_AGE ? BOOK_HELD : BOOK_REFUSED;
+    enum book_state state = r->reason >= LEDGER_HELD_SUM ? BOOK_HELD : BOOK_REFUSED;
     if (r->reason == LEDGER_HELD_DIGITS || r->reason == LEDGER_HELD_MODE) {
         if (o || r->revision != e->revision + 1)
             return sg_fail(f, SG_ERR_MISMATCH, "the ledger has a note that does not follow");

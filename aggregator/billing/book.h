@@ -18,7 +18,9 @@
 
 enum { BOOK_ENTRIES_MAX = 1 << 24, BOOK_NONE = UINT32_MAX };
 
-enum book_state { BOOK_EMPTY, BOOK_OPEN, BOOK_ACCEPTED, BOOK_DUPLICATE, BOOK_REFUSED, BOOK_HELD };
+enum book_state { BOOK_EMPTY, BOOK_OPEN, BOOK_ACCEPTED, BOOK_DUPLICATE, BOOK_SEEN, BOOK_REFUSED, BOOK_HELD };
+/* What Stripe's summary showed of an open revision when it was read last. */
+enum book_sight { BOOK_NOT_READ, BOOK_SHOWS_NEW, BOOK_SHOWS_OLD, BOOK_SHOWS_NEITHER, BOOK_UNREADABLE };
 /* Static text as in proto/ledger.md; of EMPTY "none". */
 const char *book_state_text(enum book_state s);
 
@@ -38,7 +40,10 @@ struct book_open {
     bool in_flight;
     uint32_t attempts;         /* begun by this process */
     uint32_t generation;       /* of the Idempotency-Key */
-    struct boot_ms not_before; /* of the next attempt */
+    struct boot_ms not_before; /* of the next attempt, or read */
+    uint32_t reads;            /* of its summary, begun by this process */
+    struct boot_ms read_at;    /* not before, of the next read */
+    enum book_sight sight;
 };
 
 /* One (team, meter, hour). */

@@ -25,6 +25,8 @@ static const struct health_component components[] = {EXPORTER_COMPONENTS(COMPONE
 #undef COMPONENT
 _Static_assert((int)COUNT_DENIED - (int)COUNT_ACCEPTED == (int)ANSWER_DENIED - (int)ANSWER_ACCEPTED,
                "counters of answers stand in the order of enum answer");
+_Static_assert((int)COUNT_UNREADABLE - (int)COUNT_SHOWS_NEW == (int)BOOK_UNREADABLE - (int)BOOK_SHOWS_NEW,
+               "counters of summaries stand in the order of enum book_sight");
 static const struct counter_spec counter_specs[] = {EXPORTER_COUNTERS(COUNTERS_SPEC)};
 
 /* ---- while a call blocks ---- */
@@ -94,6 +96,7 @@ static enum sg_error make_shards(struct exporter *x, struct sg_fault *f)
         backoff_init(&s->fenced_backoff, 4 * SECOND_MS, 10 * MINUTE_MS, (uint64_t)seed.v * 31 + i);
     }
     backoff_init(&x->pause_backoff, 2 * SECOND_MS, 60 * SECOND_MS, (uint64_t)seed.v + 997);
+    backoff_init(&x->read_backoff, 2 * SECOND_MS, 5 * MINUTE_MS, (uint64_t)seed.v + 499);
     x->random = (uint64_t)seed.v | 1;
     return SG_OK;
 }
@@ -269,12 +272,50 @@ static void add_result(struct shard *s, const struct ledger_record *r)
     s->result[s->result_count++] = *r;
 }
 
+/* A copy of o, of which the attempt is. False: it could not be begun. */
+static bool post(struct exporter *x, struct attempt *a, struct book_open *o)
+{
+    struct stripe_post post = {.identifier = a->identifier,
+                               .body = o->body,
+                               .generation = o->generation,
+                               .deadline = {a->begun_at.v + PLAN_ATTEMPT_MS},
+                               .arg = a};
+    a->used = stripe_client_post(x->stripe, &post) == SG_OK;
+    o->in_flight = a->used;
+    o->attempts += a->used;
+    return a->used;
+}
+
+/* The summary of o's hour at its meter. */
+static bool read_summary(struct exporter *x, struct attempt *a, struct book_open *o, const struct plan_meter *meter)
+{
+    struct stripe_read read = {.meter_id = meter->id,
+                               .customer = a->customer.s,
+                               .hour = a->hour,
+                               .deadline = {a->begun_at.v + PLAN_ATTEMPT_MS},
+                               .arg = a};
+    a->used = stripe_client_read(x->stripe, &read) == SG_OK;
+    o->in_flight = x->reading = a->used;
+    return a->used;
+}
+
+static const struct plan_meter *meter_of(const struct exporter *x, enum field field)
+{
+    for (size_t i = 0; i < x->meter_count; i++)
+        if (x->meter[i].meter.field == field) return &x->meter[i].meter;
+    return NULL;
+}
+
 /* False: no more can be begun now. */
-static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open *o, struct boot_ms now)
+static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open *o, enum plan_attempt what,
+                          struct boot_ms now)
 {
     const struct book_entry *e = &s->book.entry[o->entry];
     const char *customer = book_name(&s->book, e->customer);
+    const struct plan_meter *meter = meter_of(x, (enum field)e->meter);
     struct attempt *a = x->attempt;
+    if (what == PLAN_READ && !meter) o->sight = BOOK_UNREADABLE; /* it is not configured any more */
+    if (what == PLAN_READ && (!meter || x->reading || now.v < x->read_at.v)) return true;
     if (is_busy(x, customer, (enum field)e->meter)) return true;
     while (a->used) a++;
     *a = (struct attempt){.shard = s->index,
@@ -286,16 +327,7 @@ static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open 
     snprintf(a->team.s, sizeof a->team.s, "%s", book_name(&s->book, e->team));
     snprintf(a->customer.s, sizeof a->customer.s, "%s", customer);
     memcpy(a->identifier, o->identifier, sizeof a->identifier);
-    struct stripe_post post = {.identifier = a->identifier,
-                               .body = o->body,
-                               .generation = o->generation,
-                               .deadline = {now.v + PLAN_ATTEMPT_MS},
-                               .arg = a};
-    if (stripe_client_post(x->stripe, &post) != SG_OK) return false;
-    a->used = true;
-    o->in_flight = true;
-    o->attempts++;
-    return true;
+    return what == PLAN_READ ? read_summary(x, a, o, meter) : post(x, a, o);
 }
 
 static void send_of_shard(struct exporter *x, struct shard *s)
@@ -308,9 +340,7 @@ static void send_of_shard(struct exporter *x, struct shard *s)
         next = o->next;
         if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
         enum plan_attempt p = plan_attempt(o, wall, now);
-        struct ledger_record note;
-        if (p == PLAN_TOO_OLD && plan_hold(&s->book, o, wall, &note)) add_result(s, &note);
-        if (p == PLAN_SEND && !begin_attempt(x, s, o, now)) return;
+        if (p != PLAN_LATER && !begin_attempt(x, s, o, p, now)) return;
     }
 }
 
@@ -379,22 +409,62 @@ static void settle_revision(struct exporter *x, struct shard *s, struct book_ope
     if (plan_settle(&s->book, o, &reply, &record)) add_result(s, &record);
 }
 
-static void on_answer(void *arg, const struct stripe_reply *r)
+static void on_attempt(struct exporter *x, struct attempt *a, const struct stripe_reply *r, struct boot_ms now)
 {
-    struct exporter *x = arg;
-    struct attempt *a = r->arg;
-    struct boot_ms now = loop_now(&x->loop);
     struct book_open *o = revision_of(x, a);
-    a->used = false;
     counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
-    x->probe_at.v = now.v + PROBE_MS;
     x->unreachable = r->answer == ANSWER_NOT_SENT;
-    x->answered_at = now;
     judge_stripe(x, r, now);
     if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
         log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
                   a->shard);
     if (o) settle_revision(x, &x->shard[a->shard], o, r, now);
+}
+
+/* What is wrong with a single question, and what was told, stands in no other's way. */
+static void pace_reads(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
+{
+    uint64_t wait_ms = EXPORTER_READ_MS;
+    x->reading = false;
+    if (r->read == ANSWER_READ_TOLD || r->read == ANSWER_READ_REFUSED)
+        backoff_reset(&x->read_backoff);
+    else
+        wait_ms = backoff_next(&x->read_backoff);
+    uint64_t asked_ms = r->retry_after_ms < PLAN_RETRY_AFTER_MS_MAX ? r->retry_after_ms : PLAN_RETRY_AFTER_MS_MAX;
+    x->read_at.v = now.v + (wait_ms > asked_ms ? wait_ms : asked_ms);
+}
+
+static void on_summary(struct exporter *x, struct attempt *a, const struct stripe_reply *r, struct boot_ms now)
+{
+    struct shard *s = &x->shard[a->shard];
+    struct book_open *o = revision_of(x, a);
+    struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x), .boot = now};
+    struct ledger_record record;
+    pace_reads(x, r, now);
+    clock_trust_hear(&x->trust, &r->date);
+    if (r->read != ANSWER_READ_TOLD)
+        log_event(LOG_WARN, "summary_not_read", "answer=%s status=%u shard=%u", answer_read_text(r->read), r->status,
+                  a->shard);
+    if (!o) return;
+    sight.told = exporter_now(x, &sight.wall) && r->read == ANSWER_READ_TOLD;
+    enum plan_reading reading = plan_reconcile(&s->book, o, &sight, &record);
+    counters_add(&x->counters, COUNT_SHOWS_NEW + (size_t)o->sight - BOOK_SHOWS_NEW, 1);
+    if (reading == PLAN_READING_COMMIT) add_result(s, &record);
+    if (reading == PLAN_READING_COPY) (void)post(x, a, o);
+}
+
+static void on_answer(void *arg, const struct stripe_reply *r)
+{
+    struct exporter *x = arg;
+    struct boot_ms now = loop_now(&x->loop);
+    struct attempt *a = r->arg;
+    a->used = false;
+    x->probe_at.v = now.v + PROBE_MS;
+    x->answered_at = now;
+    if (r->is_read)
+        on_summary(x, a, r, now);
+    else
+        on_attempt(x, a, r, now);
 }
 
 /* ---- turns ---- */

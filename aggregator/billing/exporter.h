@@ -1,16 +1,22 @@
 /* sandglass-exporter: brings the closed hours of the view to Stripe, through the ledger (design.md, section 6).
  *
- * A TURN (exporter.c)   control facts -> per shard: outcomes committed, then a cycle when it is due (shard.c) ->
- * attempts begun for open revisions -> the network for a while. A CYCLE (shard.c)     hours that changed and are closed
- * -> snapshot -> plan -> intents of all of them in one transaction -> fields of `due` removed whose hours are accounted
- * for. FAILURES              Kafka: any doubt about a commit closes the shard's log and book, and the shard is opened
- * anew, which is start-up. Fenced: likewise, after a wait that doubles each time (two exporters must not fence each
- * other in a circle). Redis: the cycle is tried again; billing cells that could not be written are rewritten from the
- * ledger. Stripe: attempts wait and repeat; 401 and 403 pause all. Clock: while it is not
- * believed (clock_trust.h) nothing is planned, sent or held. INVARIANTS            a request is begun only for a
- * revision whose intent this process read from the ledger or committed itself; a revision is closed only by a committed
- * outcome; answers to attempts of an earlier incarnation of a shard's book are dropped (its copies are harmless). One
- * thread, beside librdkafka's and the operations listener's. */
+ * A TURN      control facts -> per shard: outcomes committed, then a cycle when it is due (shard.c) -> attempts begun
+ *             for open revisions, and reads of summaries for old ones -> the network for a while.
+ *
+ * A CYCLE     hours that changed and are closed -> snapshot -> plan -> intents of all of them in one transaction ->
+ *             fields of `due` removed whose hours are accounted for.
+ *
+ * FAILURES    Kafka: any doubt about a commit closes the shard's log and book, and the shard is opened anew, which is
+ *             start-up. Fenced: likewise, after a wait that doubles each time (two exporters must not fence each other
+ *             in a circle). Redis: the cycle is tried again; billing cells that could not be written are rewritten from
+ *             the ledger. Stripe: attempts wait and repeat; 401 and 403 pause all. Summaries: one is read at a time,
+ *             and less often when they are not told; nothing follows from that. Clock: while it is not believed
+ *             (clock_trust.h) nothing is planned, sent, read or held.
+ *
+ * INVARIANTS  A request is begun only for a revision whose intent this process read from the ledger or committed
+ *             itself; a revision is closed only by a committed outcome; answers to attempts of an earlier incarnation
+ *             of a shard's book are dropped (its copies are harmless). One thread, beside librdkafka's and the
+ *             operations listener's. */
 #ifndef BILLING_EXPORTER_H
 #define BILLING_EXPORTER_H
 
@@ -28,6 +34,7 @@ enum {
     EXPORTER_RESULTS_MAX = 1024,
     EXPORTER_OPEN_MAX = 20000, /* revisions of one shard: no intents beyond it, they would age in the queue */
     EXPORTER_PROPERTIES_MAX = 64,
+    EXPORTER_READ_MS = 500,             /* between two reads of summaries: Stripe's reads are rationed */
     EXPORTER_EVENT_MS = 20 * SECOND_MS, /* how long an event is shown as a fault */
 };
 
@@ -56,6 +63,14 @@ extern const struct config_table exporter_config_table;
     X(THROTTLED, COUNTER, "sandglass_exporter_answers_total", "answer=\"throttled\"", "attempts by what came of them") \
     X(REFUSED, COUNTER, "sandglass_exporter_answers_total", "answer=\"refused\"", "attempts by what came of them")     \
     X(DENIED, COUNTER, "sandglass_exporter_answers_total", "answer=\"denied\"", "attempts by what came of them")       \
+    X(SHOWS_NEW, COUNTER, "sandglass_exporter_summaries_total", "shows=\"new\"",                                       \
+      "summaries of old revisions, by what they show")                                                                 \
+    X(SHOWS_OLD, COUNTER, "sandglass_exporter_summaries_total", "shows=\"old\"",                                       \
+      "summaries of old revisions, by what they show")                                                                 \
+    X(SHOWS_NEITHER, COUNTER, "sandglass_exporter_summaries_total", "shows=\"neither\"",                               \
+      "summaries of old revisions, by what they show")                                                                 \
+    X(UNREADABLE, COUNTER, "sandglass_exporter_summaries_total", "shows=\"nothing\"",                                  \
+      "summaries of old revisions, by what they show")                                                                 \
     X(FOREIGN, COUNTER, "sandglass_exporter_first_duplicates_total", NULL,                                             \
       "first attempts that Stripe called duplicates: a foreign writer, or a connection that broke")                    \
     X(LOWER, COUNTER, "sandglass_exporter_lower_totals_total", NULL,                                                   \
@@ -67,6 +82,8 @@ extern const struct config_table exporter_config_table;
       "bytes of cells and marks put into the archive")                                                                 \
     X(OPEN, GAUGE, "sandglass_exporter_open_revisions", NULL, "revisions without an outcome")                          \
     X(STUCK, GAUGE, "sandglass_exporter_stuck_revisions", NULL, "of these, refused or held: a person must look")       \
+    X(UNSHOWN, GAUGE, "sandglass_exporter_unshown_revisions", NULL,                                                    \
+      "old revisions whose summary cannot be read, or shows neither their total nor the one before")                   \
     X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
     X(PENDING, GAUGE, "sandglass_exporter_hours_pending", NULL, "closed hours of teams without a customer")            \
     X(HELD, GAUGE, "sandglass_exporter_hours_held", NULL, "closed hours whose total cannot be sent")                   \
@@ -91,6 +108,7 @@ enum exporter_counter { EXPORTER_COUNTERS(COUNTERS_ENUM) EXPORTER_COUNTER_COUNT 
     X(STRIPE, "stripe", 5000, 0)                                                                                       \
     X(CONTROL, "control", 5000, 0)                                                                                     \
     X(CLOCK, "clock", 5000, 0)                                                                                         \
+    X(SUMMARY, "summary", 5000, 0)                                                                                     \
     X(HELD, "held", 5000, 0)                                                                                           \
     X(ARCHIVE, "archive", 5000, 0)
 #define EXPORTER_ENUM_COMPONENT(id, name, allowance, hold) EXPORTER_##id,
@@ -121,7 +139,7 @@ struct shard {
     size_t result_count;
 };
 
-/* A request in flight. */
+/* A request in flight: of a revision, or of its summary first. */
 struct attempt {
     bool used;
     uint32_t shard;
@@ -131,7 +149,7 @@ struct attempt {
     struct wall_ms hour;
     uint64_t revision;
     char identifier[LEDGER_IDENTIFIER_BYTES];
-    struct boot_ms begun_at;
+    struct boot_ms begun_at; /* what it rests upon was decided, or asked for, then */
 };
 
 /* Everything. Zeroed is valid for exporter_destroy. */
@@ -161,6 +179,9 @@ struct exporter {
     bool unreachable;            /* the standing fault is that it was not */
     struct boot_ms answered_at;  /* Stripe's last answer */
     struct backoff pause_backoff;
+    bool reading;           /* one summary at a time */
+    struct boot_ms read_at; /* no read before */
+    struct backoff read_backoff;
     size_t send_first; /* shard whose revisions are looked at first */
     uint64_t random;
     const char *kafka[2 * EXPORTER_PROPERTIES_MAX + 1];

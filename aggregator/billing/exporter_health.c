@@ -14,8 +14,9 @@ enum {
 /* Sums over all shards. */
 struct standing {
     struct cycle_tally tally;
-    uint64_t open, stuck, closed;
-    struct wall_ms oldest_open, oldest_stuck; /* INT64_MAX: none */
+    uint64_t open, stuck, closed, unreadable, neither; /* the last two: by what summaries showed */
+    uint64_t waiting;                                  /* of these, those that are not stuck */
+    struct wall_ms oldest_open, oldest_stuck;          /* INT64_MAX: none */
     struct boot_ms archived_at;
     struct watermark mark;
 };
@@ -27,6 +28,9 @@ static void add_revisions(const struct shard *s, struct standing *sum)
         struct wall_ms *oldest = stuck ? &sum->oldest_stuck : &sum->oldest_open;
         sum->open++;
         sum->stuck += stuck;
+        sum->unreadable += o->sight == BOOK_UNREADABLE;
+        sum->neither += o->sight == BOOK_SHOWS_NEITHER;
+        sum->waiting += !stuck && (o->sight == BOOK_UNREADABLE || o->sight == BOOK_SHOWS_NEITHER);
         if (o->at.v < oldest->v) *oldest = o->at;
     }
 }
@@ -62,6 +66,7 @@ static void show_gauges(struct exporter *x, const struct standing *sum)
     counters_set(c, COUNT_STUCK, sum->stuck);
     counters_set(c, COUNT_OPEN_AGE, wall_age(sum->oldest_open));
     counters_set(c, COUNT_STUCK_AGE, wall_age(sum->oldest_stuck));
+    counters_set(c, COUNT_UNSHOWN, sum->unreadable + sum->neither);
     counters_set(c, COUNT_WAITING, sum->tally.waiting);
     counters_set(c, COUNT_PENDING, sum->tally.pending);
     counters_set(c, COUNT_HELD, sum->tally.held);
@@ -137,15 +142,29 @@ static void judge_held(struct exporter *x, const struct standing *sum)
     health_set_fault(&x->health, EXPORTER_HELD, reason);
 }
 
-/* What waits for people is no lag: it is a fault of its own. */
+static void judge_summaries(struct exporter *x, const struct standing *sum)
+{
+    char reason[HEALTH_REASON_BYTES];
+    if (sum->unreadable + sum->neither == 0) {
+        health_clear(&x->health, EXPORTER_SUMMARY);
+        return;
+    }
+    snprintf(reason, sizeof reason,
+             "of old revisions %" PRIu64 " summaries cannot be read, %" PRIu64 " show another sum", sum->unreadable,
+             sum->neither);
+    health_set_fault(&x->health, EXPORTER_SUMMARY, reason);
+}
+
+/* What waits for people or for Stripe's summaries is no lag: it is a fault of its own. */
 void exporter_show(struct exporter *x)
 {
     struct standing sum = standing_of(x);
     show_gauges(x, &sum);
     judge_shards(x, &sum);
     judge_silence(x, &sum);
+    judge_summaries(x, &sum);
     judge_held(x, &sum);
-    health_set_lag(&x->health, sum.open - sum.stuck + sum.closed);
+    health_set_lag(&x->health, sum.open - sum.stuck - sum.waiting + sum.closed);
     bool known = x->meters_known && x->facts_known && sum.closed == 0;
     if (known && !health_ready(&x->health)) service_ready();
     if (known) health_set_ready(&x->health, true);

@@ -30,6 +30,8 @@ static enum sg_error take_meter(struct meter_slot *slot, const char *name, const
     if (!take_word(customer_key, slot->meter.customer_key, PLAN_KEY_BYTES) ||
         !take_word(value_key, slot->meter.value_key, PLAN_KEY_BYTES))
         return sg_fail(f, SG_ERR_CONFIG, "meter %s: its payload keys cannot be used", name);
+    if (!take_word(member(m, "id"), slot->meter.id, sizeof slot->meter.id))
+        return sg_fail(f, SG_ERR_CONFIG, "meter %s: its id cannot be used", name);
     if (!window || json_typeof(window) == JSON_NULL)
         slot->meter.mode = BILL_DELTA;
     else if (strcmp(member(m, "event_time_window"), "hour") == 0)

@@ -86,10 +86,9 @@ enum plan_attempt plan_attempt(const struct book_open *o, struct wall_ms wall, s
 {
     enum { FUTURE_MS_MAX = 2 * CLOCK_TRUST_SKEW_MS_MAX }; /* one clock believed too fast, another too slow */
     int64_t age_ms = wall.v - o->at.v;
-    if (o->in_flight) return PLAN_LATER;
-    if (o->noted[LEDGER_HELD_AGE] || age_ms < -(int64_t)FUTURE_MS_MAX) return PLAN_TOO_OLD;
-    if (age_ms >= PLAN_COPY_MS) return PLAN_TOO_OLD;
-    return boot.v >= o->not_before.v ? PLAN_SEND : PLAN_LATER;
+    if (o->in_flight || boot.v < o->not_before.v) return PLAN_LATER;
+    if (age_ms < PLAN_COPY_MS && age_ms >= -(int64_t)FUTURE_MS_MAX) return PLAN_SEND;
+    return boot.v >= o->read_at.v ? PLAN_READ : PLAN_LATER;
 }
 
 bool plan_may_write(struct boot_ms deadline, struct boot_ms boot)
@@ -119,18 +118,19 @@ static bool note_once(const struct book *b, struct book_open *o, enum ledger_rea
     return true;
 }
 
-bool plan_hold(const struct book *b, struct book_open *o, struct wall_ms wall, struct ledger_record *out)
+static void make_outcome(const struct book *b, const struct book_open *o, enum ledger_result result,
+                         struct wall_ms wall, struct ledger_record *out)
 {
-    return note_once(b, o, LEDGER_HELD_AGE, wall, out);
+    record_of(b, o, wall, out);
+    out->kind = LEDGER_OUTCOME;
+    out->result = result;
 }
 
 bool plan_settle(const struct book *b, struct book_open *o, const struct plan_reply *reply, struct ledger_record *out)
 {
     enum { REFUSED_PACE = 6 }; /* what was refused is not sent again at once */
     if (reply->answer == ANSWER_ACCEPTED || reply->answer == ANSWER_DUPLICATE) {
-        record_of(b, o, reply->wall, out);
-        out->kind = LEDGER_OUTCOME;
-        out->result = reply->answer == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE;
+        make_outcome(b, o, reply->answer == ANSWER_ACCEPTED ? LEDGER_ACCEPTED : LEDGER_DUPLICATE, reply->wall, out);
         out->status = reply->status;
         memcpy(out->request_id, reply->request_id, strlen(reply->request_id) + 1);
         return true;
@@ -145,6 +145,33 @@ bool plan_settle(const struct book *b, struct book_open *o, const struct plan_re
     return true;
 }
 
+static enum book_sight sight_of(const struct book_entry *e, const struct book_open *o, const struct plan_sight *sight)
+{
+    if (!sight->told) return BOOK_UNREADABLE;
+    if (!sight->summary.whole) return BOOK_SHOWS_NEITHER;
+    if (sight->summary.sum.v == o->total.v) return BOOK_SHOWS_NEW;
+    return sight->summary.sum.v == e->total.v ? BOOK_SHOWS_OLD : BOOK_SHOWS_NEITHER;
+}
+
+/* In both modes the hour's sum at Stripe is the total of the newest revision that it has. */
+enum plan_reading plan_reconcile(const struct book *b, struct book_open *o, const struct plan_sight *sight,
+                                 struct ledger_record *out)
+{
+    const struct book_entry *e = &b->entry[o->entry];
+    o->reads++;
+    o->read_at.v = sight->boot.v + plan_read_backoff_ms(o->reads, sight->random);
+    o->sight = sight_of(e, o, sight);
+    if (o->sight == BOOK_SHOWS_NEW) {
+        make_outcome(b, o, LEDGER_SEEN, sight->wall, out);
+        return PLAN_READING_COMMIT;
+    }
+    if (o->sight == BOOK_SHOWS_OLD && !o->noted[LEDGER_HELD_SUM]) return PLAN_READING_COPY;
+    o->in_flight = false;
+    int64_t asked_ms = sight->wall.v - (int64_t)(sight->boot.v - sight->asked.v);
+    bool odd = o->sight == BOOK_SHOWS_NEITHER && asked_ms - o->at.v >= PLAN_ODD_MS;
+    return odd && note_once(b, o, LEDGER_HELD_SUM, sight->wall, out) ? PLAN_READING_COMMIT : PLAN_READING_WAIT;
+}
+
 uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after_ms)
 {
     enum { DOUBLINGS = 6 };
@@ -155,4 +182,14 @@ uint64_t plan_backoff_ms(uint32_t attempt, uint32_t random, uint64_t retry_after
     uint64_t wait = PLAN_BACKOFF_MS_MIN / 5 + random % range;
     if (retry_after_ms > PLAN_RETRY_AFTER_MS_MAX) retry_after_ms = PLAN_RETRY_AFTER_MS_MAX;
     return wait > retry_after_ms ? wait : retry_after_ms;
+}
+
+uint64_t plan_read_backoff_ms(uint32_t read, uint32_t random)
+{
+    enum { DOUBLINGS = 9 };
+    _Static_assert(PLAN_READ_MS_MIN << DOUBLINGS < PLAN_READ_MS_MAX, "the longest is not passed on the way");
+    assert(read >= 1);
+    uint64_t range = PLAN_READ_MS_MAX;
+    if (read <= DOUBLINGS + 1) range = (uint64_t)PLAN_READ_MS_MIN << (read - 1);
+    return range / 2 + random % range / 2;
 }

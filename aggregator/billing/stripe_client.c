@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,9 @@ struct call {
     bool busy;
     bool passed; /* the last check before writing was passed: bytes may have left from here on */
     struct boot_ms begun, deadline;
-    const char *identifier;
+    const char *identifier; /* of an attempt */
+    bool is_read;
+    struct wall_ms hour; /* of a read */
     void *arg;
     size_t length;
     char body[STRIPE_BODY_BYTES_MAX];
@@ -207,11 +210,30 @@ enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_po
     assert(call);
     call->deadline = post->deadline;
     call->identifier = post->identifier;
+    call->is_read = false;
     call->arg = post->arg;
     snprintf(key, sizeof key, "Idempotency-Key: %s.%u", post->identifier, post->generation);
     bool ok = prepare(call, "/v1/billing/meter_events") && add_header(call, key);
     ok = ok && curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE, (long)strlen(post->body)) == 0;
     ok = ok && curl_easy_setopt(call->easy, CURLOPT_COPYPOSTFIELDS, post->body) == 0;
+    return ok && begin(call) ? SG_OK : SG_ERR_NOMEM;
+}
+
+enum sg_error stripe_client_read(struct stripe_client *c, const struct stripe_read *read)
+{
+    char path[512];
+    int64_t start_s = read->hour.v / SECOND_MS;
+    struct call *call = free_call(c);
+    assert(call);
+    call->deadline = read->deadline;
+    call->is_read = true;
+    call->hour = read->hour;
+    call->arg = read->arg;
+    snprintf(path, sizeof path,
+             "/v1/billing/meters/%s/event_summaries?customer=%s&start_time=%" PRId64 "&end_time=%" PRId64
+             "&value_grouping_window=hour&limit=100",
+             read->meter_id, read->customer, start_s, start_s + HOUR_MS / SECOND_MS);
+    bool ok = prepare(call, path) && curl_easy_setopt(call->easy, CURLOPT_HTTPGET, 1L) == 0;
     return ok && begin(call) ? SG_OK : SG_ERR_NOMEM;
 }
 
@@ -259,7 +281,11 @@ static void make_reply(struct call *c, CURLcode code, struct stripe_reply *r)
                               .body = c->body,
                               .body_length = c->length,
                               .identifier = c->identifier};
-    r->answer = answer_classify(&in, &r->reason);
+    r->is_read = c->is_read;
+    if (c->is_read)
+        r->read = answer_classify_read(&in, c->hour, &r->summary);
+    else
+        r->answer = answer_classify(&in, &r->reason);
 }
 
 /* The next call that has ended, taken out of the multi handle; NULL: none. */

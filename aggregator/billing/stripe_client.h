@@ -1,12 +1,19 @@
-/* Requests to Stripe over libcurl's multi interface: meter events, several at a time, and the list of meters.
+/* Requests to Stripe over libcurl's multi interface: meter events and reads of summaries, several at a time, and the
+ * list of meters.
  *
- * HAPPY PATH  stripe_client_post() takes a slot; stripe_client_turn() drives all of them and calls back once for each.
- * DEADLINE    checked when the connection is open and the request has not been written (CURLOPT_PREREQFUNCTION);
- * libcurl comes by there for every copy that it writes, also when it repeats a request because a kept connection was
- * dead. Past the deadline nothing is written. Connections that idled for STRIPE_IDLE_S are not used. BOUNDS requests in
- * flight, time to connect, time in all, size of an answer; no redirects, no proxy but the configured one, TLS 1.2 or
- * newer with the peer verified; plain HTTP for loopback addresses only. Nothing of an answer's text leaves this module
- * but its class, its status and its request id. Not thread-safe. */
+ * HAPPY PATH  stripe_client_post() or stripe_client_read() takes a slot; stripe_client_turn() drives all of them and
+ *             calls back once for each.
+ *
+ * DEADLINE    Checked when the connection is open and the request has not been written (CURLOPT_PREREQFUNCTION);
+ *             libcurl comes by there for every copy that it writes, also when it repeats a request because a kept
+ *             connection was dead. Past the deadline nothing is written. Connections that idled for STRIPE_IDLE_S are
+ *             not used.
+ *
+ * BOUNDS      Requests in flight, time to connect, time in all, size of an answer; no redirects, no proxy but the
+ *             configured one, TLS 1.2 or newer with the peer verified; plain HTTP for loopback addresses only.
+ *
+ * Nothing of an answer's text leaves this module but its class, its status, its request id, and the sum of a summary.
+ * Not thread-safe. */
 #ifndef BILLING_STRIPE_CLIENT_H
 #define BILLING_STRIPE_CLIENT_H
 
@@ -42,10 +49,21 @@ struct stripe_post {
     void *arg;
 };
 
+/* The read of a summary. Strings are copied. */
+struct stripe_read {
+    const char *meter_id, *customer;
+    struct wall_ms hour;
+    struct boot_ms deadline; /* as of an attempt */
+    void *arg;
+};
+
 /* What came of it. Valid during the call. */
 struct stripe_reply {
     void *arg;
-    enum answer answer;
+    bool is_read;
+    enum answer_read read;     /* of a read: these two */
+    struct summary summary;    /* of TOLD */
+    enum answer answer;        /* of an attempt: these two */
     enum ledger_reason reason; /* of REFUSED */
     uint32_t status;
     char request_id[LEDGER_REQUEST_ID_BYTES];
@@ -66,6 +84,8 @@ SG_MUST_USE enum sg_error stripe_client_open(struct stripe_client **out, const s
 size_t stripe_client_free(const struct stripe_client *c);
 /* Begins an attempt; stripe_client_free() > 0. NOMEM: nothing was begun. */
 SG_MUST_USE enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_post *post);
+/* Begins a read; as stripe_client_post(). */
+SG_MUST_USE enum sg_error stripe_client_read(struct stripe_client *c, const struct stripe_read *read);
 /* Waits up to wait_ms for the network or for extra_fd (-1: none) to be readable, then calls each for every answer. */
 void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd, stripe_answered *each, void *arg);
 /* Asks for the meters until all are found or the list ends; blocks up to STRIPE_TOTAL_MS a page. Nothing is in flight.

@@ -5,7 +5,8 @@
 #include "tests/sim/billing_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 1600, QUIET_STEPS = 900 };
+enum { STEPS = 1600, QUIET_STEPS = 4000, REST_STEPS = 100 };
+enum { ZOMBIE_STEPS = 300, YOUNG_STEPS = 900 }; /* of quiet: zombies are there; what is young is closed */
 
 /* Time goes on: mostly by moments, now and then by more than a day. */
 static void pass_time(struct sim *s)
@@ -24,9 +25,14 @@ static void settle_down(struct billing_world *w, struct billing_store *t)
     s->quiet = true;
     billing_quiet(w);
     billing_store_settle(t);
-    for (int i = 0; i < QUIET_STEPS && !s->failed; i++) {
-        s->now += (int64_t)sim_draw(s, MINUTE_MS / 2);
-        billing_quiet_step(w, i < QUIET_STEPS / 3);
+    size_t records = 0;
+    for (int i = 0, resting = 0; i < QUIET_STEPS && resting < REST_STEPS && !s->failed; i++) {
+        bool zombies = i < ZOMBIE_STEPS;
+        s->now += billing_quiet_ms(s, i < YOUNG_STEPS);
+        billing_quiet_step(w, zombies);
+        resting = zombies || w->records > records || !billing_at_rest(w) ? 0 : resting + 1;
+        records = w->records;
+        if (i == YOUNG_STEPS) billing_check_young(w);
     }
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w);

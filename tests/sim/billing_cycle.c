@@ -1,8 +1,20 @@
 /* A cycle of an exporter as shard.c has it, around the real rules, with a pause possible between any two steps: `due`
  * is read, a snapshot is taken and planned, what follows is committed, what is done leaves `due`. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/billing_world.h"
+
+static uint32_t position(const char *text, const char *partition)
+{
+    const char *at = strstr(text, partition);
+    return at ? (uint32_t)strtoul(at + 2, NULL, 10) & 0xffff : 0;
+}
+
+uint32_t billing_positions(const char *text)
+{
+    return position(text, "0@") << 16 | position(text, "1@");
+}
 
 static struct cycle cycle_at(const struct billing_world *w, const struct billing_exporter *x, struct watermark mark)
 {

@@ -19,12 +19,15 @@ static struct boot_ms boot(const struct billing_world *w)
     return (struct boot_ms){(uint64_t)(w->sim->now)};
 }
 
+/* The machine's clock goes on being wrong. */
 void billing_stop(struct billing_exporter *x)
 {
+    int64_t skew = x->skew;
     book_destroy(&x->book);
     control_view_destroy(&x->facts);
     free(x->cycle.positions);
     memset(x, 0, sizeof *x);
+    x->skew = skew;
 }
 
 /* Fenced or in doubt: the shard is opened anew after a while. In quiet people have left one exporter. */
@@ -100,22 +103,19 @@ static struct billing_key key_of(const struct billing_world *w, const struct bil
 static void begin_one(struct billing_world *w, struct billing_exporter *x)
 {
     struct wall_ms now;
-    if (!billing_now(w, x, &now)) return;
-    for (struct book_open *o = x->book.open_first, *next; o; o = next) {
-        next = o->next;
-        struct ledger_record note;
+    if (!billing_now(w, x, &now) || x->results == BILLING_RESULTS_MAX) return;
+    for (struct book_open *o = x->book.open_first; o; o = o->next) {
         enum plan_attempt p = plan_attempt(o, now, boot(w));
-        if (x->results == BILLING_RESULTS_MAX) return;
-        if (p == PLAN_TOO_OLD && plan_hold(&x->book, o, now, &note)) x->result[x->results++] = note;
-        if (p != PLAN_SEND || (!w->sim->quiet && sim_draw(w->sim, 3) == 0)) continue;
+        if (p == PLAN_LATER || (!w->sim->quiet && sim_draw(w->sim, 3) == 0)) continue;
         x->key = key_of(w, x, o);
         x->revision = o->revision;
         x->begun = boot(w);
         x->deadline.v = x->begun.v + PLAN_ATTEMPT_MS;
-        x->phase = BILLING_CONNECTED;
+        x->phase = p == PLAN_READ ? BILLING_READING : BILLING_CONNECTED;
         x->orphan = false;
         o->in_flight = true;
-        o->attempts++;
+        o->attempts += p == PLAN_SEND;
+        if (p == PLAN_READ) billing_summary(w, x->key, o->total.v, &x->shown);
         return;
     }
 }
@@ -173,6 +173,33 @@ static void hear_one(struct billing_world *w, struct billing_exporter *x)
     settle(w, x, &in, &date);
 }
 
+/* The summary is here: what rests upon it counts from when it was asked for. */
+static void hear_summary(struct billing_world *w, struct billing_exporter *x)
+{
+    const struct answer_input in = {.complete = x->shown.status,
+                                    .status = x->shown.status,
+                                    .body = x->shown.text,
+                                    .body_length = strlen(x->shown.text)};
+    const struct clock_trust_date date = {in.complete, {x->shown.at / SECOND_MS * SECOND_MS}, x->begun};
+    struct plan_sight sight = {.asked = x->begun, .random = (uint32_t)sim_draw(w->sim, UINT32_MAX), .boot = boot(w)};
+    struct book_open *o = open_of(w, x);
+    struct ledger_record r;
+    if (w->sim->now < x->shown.told_at) return;
+    clock_trust_hear(&x->trust, &date);
+    x->phase = BILLING_IDLE;
+    if (!o) return;
+    enum answer_read read = answer_classify_read(&in, billing_hour(w, x->key), &sight.summary);
+    sight.told = billing_now(w, x, &sight.wall) && read == ANSWER_READ_TOLD;
+    enum plan_reading reading = plan_reconcile(&x->book, o, &sight, &r);
+    bool held = reading == PLAN_READING_COMMIT && r.kind == LEDGER_NOTE;
+    if (held && x->shown.at - o->at.v < DAY_MS - 2 * CLOCK_TRUST_SKEW_MS_MAX)
+        sim_fail(w->sim, "held by what was shown too early, key %d", billing_index(x->key));
+    if (reading == PLAN_READING_COMMIT) x->result[x->results++] = r;
+    if (reading != PLAN_READING_COPY) return;
+    x->phase = BILLING_CONNECTED;
+    o->attempts++;
+}
+
 /* Asks for the meters, whose answer tells Stripe's time. */
 static void ask_time(struct billing_world *w, struct billing_exporter *x)
 {
@@ -200,6 +227,8 @@ void billing_step(struct billing_world *w, struct billing_exporter *x)
         billing_cycle_step(w, x);
     } else if (x->results && (x->results == BILLING_RESULTS_MAX || sim_draw(s, 2))) {
         commit_results(w, x);
+    } else if (x->phase == BILLING_READING) {
+        hear_summary(w, x);
     } else if (x->phase == BILLING_CONNECTED) {
         write_one(w, x);
     } else if (x->phase == BILLING_WAITING && sim_draw(s, 2)) {

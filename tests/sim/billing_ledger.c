@@ -6,12 +6,16 @@
 
 #include "tests/sim/billing_world.h"
 
+static const char *const kinds[] = {"intent", "outcome", "note"};
+
 static void keep(struct billing_world *w, const char *text, size_t length)
 {
     assert(w->records < BILLING_RECORDS);
     struct ledger_record *r = malloc(sizeof *r);
     assert(r);
     if (ledger_decode(text, length, r, NULL) != SG_OK) sim_fail(w->sim, "the ledger cannot be read at %zu", w->records);
+    sim_trace(w->sim, "ledger: key %d revision %llu %s at %lld", billing_index_of(w, r->team.s, r->meter, r->hour),
+              (unsigned long long)r->revision, kinds[r->kind], (long long)r->at.v);
     w->record[w->records++] = r;
     w->sim->rows++;
 }
@@ -54,10 +58,11 @@ enum sg_error billing_append(struct billing_world *w, const struct billing_expor
     return fate;
 }
 
-/* People are told once. */
+/* People are told once, and not of what is in order. */
 static void check_note(struct billing_world *w, const struct ledger_record *r)
 {
     int i = billing_index_of(w, r->team.s, r->meter, r->hour);
+    if (r->reason == LEDGER_HELD_SUM && !w->odd[i]) sim_fail(w->sim, "held though nothing was odd, key %d", i);
     if (r->revision >= 64) return;
     if (w->noted[i][r->reason][r->revision]) sim_fail(w->sim, "a note was made twice, key %d", i);
     w->noted[i][r->reason][r->revision] = true;

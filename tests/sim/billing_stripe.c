@@ -1,6 +1,7 @@
 /* Stripe, and the network before it: requests arrive late and in any order, are throttled, refused, fail before or
- * after they are carried out, and their answers get lost or crossed. Identifiers are forgotten after a day. At no time
- * may it hold more than the truth. */
+ * after they are carried out, and their answers get lost or crossed. Identifiers are forgotten after a day; an event is
+ * in the summaries hours later, and in those of a replica that is behind later still. At no time may it hold more than
+ * the truth. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,22 +65,39 @@ static int customer_of(const struct billing_request *q)
     return -1;
 }
 
+/* One that was forgotten, and is taken again. */
+static bool was_dropped(const struct billing_world *w, const struct billing_request *q)
+{
+    for (size_t i = w->receipts; i-- > 0;)
+        if (strcmp(w->receipt[i].identifier, q->identifier) == 0) return w->receipt[i].dropped;
+    return false;
+}
+
+static int64_t lag_of(const struct billing_world *w)
+{
+    struct sim *s = w->sim;
+    if (s->now >= w->lags_until) return 0;
+    return sim_draw(s, 2) ? w->lag_ms : (int64_t)sim_draw(s, (uint64_t)w->lag_ms);
+}
+
 static void bill(struct billing_world *w, struct billing_request *q)
 {
     int i = billing_index(q->key), customer = customer_of(q);
     uint64_t value = strtoull(strstr(q->body, "payload%5Bv%5D=") + 15, NULL, 10);
     bool set = billing_meters[q->key.meter].meter.mode == BILL_SET, dropped = billing_fault(w, SIM_STRIPE_DROPS);
-    struct billing_receipt *r = &w->receipt[w->receipts++];
-    memcpy(r->identifier, q->identifier, sizeof r->identifier);
-    r->at = q->at;
     if (set && value < w->billed[i]) sim_fail(w->sim, "a set meter went down, key %d", i);
     if (w->billed[i] && customer != w->billed_to[i]) sim_fail(w->sim, "an hour of two customers, key %d", i);
     w->billed_to[i] = customer;
-    if (dropped)
-        w->dropped[i] = set ? value - w->billed[i] : w->dropped[i] + value;
-    else if (set)
-        w->dropped[i] = 0;
+    if (set)
+        w->dropped[i] = dropped ? value - w->billed[i] : 0;
+    else
+        w->dropped[i] += value * dropped - value * was_dropped(w, q);
     if (!dropped) w->billed[i] = set ? value : w->billed[i] + value;
+    w->odd[i] |= dropped;
+    struct billing_receipt *r = &w->receipt[w->receipts++];
+    *r = (struct billing_receipt){
+        .key = i, .value = value, .at = q->at, .shown_at = q->at + lag_of(w), .dropped = dropped};
+    memcpy(r->identifier, q->identifier, sizeof r->identifier);
     w->sim->checks++;
     if (w->billed[i] + w->dropped[i] > w->view->truth(w->view->arg, i))
         sim_fail(w->sim, "billed more than the truth, key %d", i);
@@ -114,4 +132,66 @@ void billing_deliver(struct billing_world *w)
         if (!first) return;
         receive(w, first);
     }
+}
+
+/* ---- summaries ---- */
+
+static uint64_t shown(const struct billing_world *w, int key, int64_t at)
+{
+    bool set = billing_meters[billing_key_at(key).meter].meter.mode == BILL_SET;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < w->receipts; i++) {
+        const struct billing_receipt *r = &w->receipt[i];
+        if (r->key == key && !r->dropped && r->shown_at <= at) sum = set ? r->value : sum + r->value;
+    }
+    return sum;
+}
+
+/* Not told, in one of the ways in which that happens. */
+static void say_nothing(struct billing_world *w, struct billing_shown *out)
+{
+    static const struct {
+        uint32_t status;
+        const char *text;
+    } ways[] = {{0, ""},
+                {429, ""},
+                {500, "{\"error\":{}}"},
+                {502, "<html>"},
+                {400, "{\"error\":{}}"},
+                {200, "{\"data\":["},
+                {200, "{\"data\":[],\"has_more\":true}"}};
+    size_t i = sim_draw(w->sim, sizeof ways / sizeof *ways);
+    out->status = ways[i].status;
+    memcpy(out->text, ways[i].text, strlen(ways[i].text) + 1);
+}
+
+/* A number that is no sum of ours. */
+static void say_odd(struct billing_world *w, uint64_t hoped, char text[static 32])
+{
+    if (sim_draw(w->sim, 2))
+        snprintf(text, 32, "%llu.0625", (unsigned long long)hoped);
+    else
+        snprintf(text, 32, "%llu", (unsigned long long)(hoped + 1 + sim_draw(w->sim, 50)));
+}
+
+void billing_summary(struct billing_world *w, struct billing_key key, uint64_t hoped, struct billing_shown *out)
+{
+    struct sim *s = w->sim;
+    int i = billing_index(key);
+    int64_t behind = billing_fault(w, SIM_SUMMARY_STALE) ? sim_draw(s, 2) ? BILLING_STALE_MS : 10 * MINUTE_MS : 0;
+    uint64_t sum = shown(w, i, s->now - behind);
+    char number[32];
+    *out = (struct billing_shown){.status = 200, .at = s->now, .told_at = s->now + (int64_t)sim_draw(s, MINUTE_MS / 2)};
+    if (billing_fault(w, SIM_SUMMARY_UNTOLD)) return say_nothing(w, out);
+    snprintf(number, sizeof number, sim_draw(s, 2) ? "%llu.0" : "%llu", (unsigned long long)sum);
+    if (billing_fault(w, SIM_SUMMARY_ODD)) {
+        w->odd[i] = true;
+        say_odd(w, hoped, number);
+    }
+    bool empty = strtoull(number, NULL, 10) == 0 && sim_draw(s, 2);
+    snprintf(out->text, sizeof out->text,
+             "{\"data\":[{\"start_time\":%lld,\"aggregated_value\":%s}],\"has_more\":false}",
+             (long long)(billing_hour(w, key).v / SECOND_MS), number);
+    if (empty) snprintf(out->text, sizeof out->text, "{\"data\":[]}");
+    sim_trace(s, "stripe: summary of key %d: %s", i, out->text);
 }

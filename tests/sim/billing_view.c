@@ -87,7 +87,7 @@ static void append(struct billing_store *t, int p, int runner, int64_t advance_m
 void billing_store_usage(struct billing_store *t)
 {
     int p = (int)sim_draw(t->s, PARTITIONS), runner = (int)sim_draw(t->s, RUNNERS);
-    append(t, p, runner, (int64_t)sim_draw(t->s, ADVANCE_MS_MAX), sim_draw(t->s, 40));
+    append(t, p, runner, (int64_t)sim_draw(t->s, ADVANCE_MS_MAX), sim_draw(t->s, 26));
 }
 
 /* ---- flushes ---- */

@@ -1,7 +1,8 @@
 /* The world of billing: a view whose cells, vector and `due` may be torn and rolled back, a ledger that fences and
  * loses commits, exporters with their zombies around the real rules of a cycle, plan and book, a network that delays,
  * and a Stripe that refuses, throttles, fails before and after it commits, forgets identifiers after a day, drops
- * events that it accepted and switches meters off. After the model of design.md, section 6; time is in milliseconds.
+ * events that it accepted, switches meters off, and whose summaries lag, are behind, or show nonsense. After the model
+ * of design.md, section 6; time is in milliseconds.
  *
  * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
  * log that it is a view of, billing_cycle.c and billing_exporter.c the shell around the real cores, billing_ledger.c
@@ -24,6 +25,9 @@ enum {
 enum { BILLING_RECORDS = 1024, BILLING_REQUESTS = 1024, BILLING_EXPORTERS = 6, BILLING_RECORD_BYTES = 2048 };
 enum { BILLING_SLACK_MS = 2 * MINUTE_MS };
 enum { BILLING_CLOCK_STEP_MS = 5 * DAY_MS };
+/* The slowest summary that the rules bear: DAY, less a replica that is behind, an attempt, a connection that idled, a
+ * late commit, and a minute; as in the model. */
+enum { BILLING_STALE_MS = 55 * MINUTE_MS, BILLING_LAG_MS = DAY_MS - BILLING_STALE_MS - 16 * MINUTE_MS };
 #define BILLING_START INT64_C(1763884800000)
 
 struct billing_key {
@@ -41,10 +45,20 @@ struct billing_request {
     char answer[256];
 };
 
-/* An identifier that Stripe took. */
+/* An event that Stripe took. */
 struct billing_receipt {
     char identifier[LEDGER_IDENTIFIER_BYTES];
-    int64_t at;
+    int key;
+    uint64_t value;
+    int64_t at, shown_at; /* the latter: by summaries */
+    bool dropped;
+};
+
+/* What a summary said. */
+struct billing_shown {
+    uint32_t status; /* 0: no answer */
+    char text[256];
+    int64_t at, told_at; /* Stripe's time; when it is here */
 };
 
 /* What exporters look at. Implemented by billing_view.c for this world. */
@@ -61,7 +75,7 @@ struct billing_view {
     uint64_t (*truth)(void *arg, int key);
 };
 
-enum billing_phase { BILLING_IDLE, BILLING_CONNECTED, BILLING_WAITING };
+enum billing_phase { BILLING_IDLE, BILLING_READING, BILLING_CONNECTED, BILLING_WAITING };
 enum billing_cycle_phase { CYCLE_NONE, CYCLE_GROUPED, CYCLE_PLANNED, CYCLE_COMMITTED };
 
 /* A cycle under way. */
@@ -95,6 +109,7 @@ struct billing_exporter {
     struct billing_key key;
     uint64_t revision;
     struct boot_ms begun, deadline;
+    struct billing_shown shown;
     size_t request;
 };
 
@@ -132,7 +147,9 @@ struct billing_world {
     uint64_t billed[BILLING_KEYS];
     uint64_t dropped[BILLING_KEYS]; /* of what was accepted */
     int billed_to[BILLING_KEYS];
+    bool odd[BILLING_KEYS];                /* its summary may be: an event was dropped, or nonsense shown */
     int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
+    int64_t lags_until, lag_ms;            /* of summaries */
     /* exporters */
     struct billing_exporter x[BILLING_EXPORTERS];
     size_t owner;
@@ -174,6 +191,8 @@ void billing_fold(struct billing_world *w, struct book *b);
 
 /* Everything that has reached Stripe by now is taken, in order. */
 void billing_deliver(struct billing_world *w);
+/* What the summary of a key says at this moment. Nonsense is close to what is hoped for. */
+void billing_summary(struct billing_world *w, struct billing_key key, uint64_t hoped, struct billing_shown *out);
 
 /* ---- exporters ---- */
 
@@ -184,6 +203,8 @@ void billing_stop(struct billing_exporter *x);
 bool billing_now(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now);
 /* Commits and folds. False: the shard was given up. */
 bool billing_commit(struct billing_world *w, struct billing_exporter *x, const struct ledger_record *r, size_t count);
+/* Offsets of partitions 0 and 1, packed; for the wrong turns that ask for positions. */
+uint32_t billing_positions(const char *text);
 /* A step of a cycle; begins one when none is under way. */
 void billing_cycle_step(struct billing_world *w, struct billing_exporter *x);
 
@@ -198,8 +219,15 @@ void billing_end(struct billing_world *w);
 void billing_act(struct billing_world *w);
 /* Faults are over: all teams have customers, all clocks are right, nobody is stopped. */
 void billing_quiet(struct billing_world *w);
+/* How long a step of quiet lasts. The first ones are short; then it goes on for days, in which summaries come to show
+ * what was received, and what stays odd is held. */
+int64_t billing_quiet_ms(struct sim *s, bool first);
 /* A step in quiet; zombies: of all exporters, not of the owner alone. */
 void billing_quiet_step(struct billing_world *w, bool zombies);
+/* Stripe has answered for hours: what is not old is closed. */
+void billing_check_young(struct billing_world *w);
+/* Nothing is open but what people must look at. There may be totals that were not planned yet. */
+bool billing_at_rest(const struct billing_world *w);
 /* What must be true after it. */
 void billing_check(struct billing_world *w);
 

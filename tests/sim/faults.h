@@ -15,6 +15,10 @@
     X(STRIPE_500_AFTER, "Stripe fails after it committed")                                                             \
     X(STRIPE_DROPS, "Stripe drops an event that it accepted")                                                          \
     X(STRIPE_CROSSED, "an answer belongs to another request")                                                          \
+    X(SUMMARY_LAGS, "summaries show for hours what they receive only hours later")                                     \
+    X(SUMMARY_STALE, "a summary comes of a replica that is behind")                                                    \
+    X(SUMMARY_UNTOLD, "a summary is asked for and not told")                                                           \
+    X(SUMMARY_ODD, "a summary shows a number that is none of ours")                                                    \
     X(ANSWER_CUT, "an answer is cut")                                                                                  \
     X(ANSWER_LOST, "an answer is lost")                                                                                \
     X(METER_OFF, "a meter is switched off for hours")                                                                  \

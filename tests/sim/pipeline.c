@@ -137,7 +137,7 @@ static bool nothing_open(const struct pipeline_world *w)
     for (uint32_t i = 0; i < w->rollup->shards; i++) {
         const struct billing_world *b = w->shard[i].billing;
         struct cycle_due due[BILLING_DUE_MAX];
-        if (b->x[b->owner].book.open_count || b->x[b->owner].results || !b->x[b->owner].folded) return false;
+        if (!billing_at_rest(b)) return false;
         size_t count = due_of(b->view->arg, due);
         for (size_t k = 0; k < count; k++)
             if (billing_index_of(b, due[k].team.s, billing_meters[0].meter.field, due[k].hour) >= 0) return false;
@@ -150,7 +150,7 @@ static void exporters_rest(struct pipeline_world *w)
     struct sim *s = w->sim;
     for (uint32_t i = 0; i < w->rollup->shards; i++) billing_quiet(w->shard[i].billing);
     for (int steps = 0; steps < QUIET_STEPS && !s->failed; steps++) {
-        s->now += (int64_t)sim_draw(s, MINUTE_MS / 2);
+        s->now += billing_quiet_ms(s, steps < QUIET_STEPS / 3);
         for (uint32_t i = 0; i < w->rollup->shards; i++)
             billing_quiet_step(w->shard[i].billing, steps < QUIET_STEPS / 3);
         if (steps > QUIET_STEPS / 3 && nothing_open(w)) return;

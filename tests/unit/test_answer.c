@@ -91,6 +91,44 @@ Test(answer, no_whole_answer_is_ambiguous_unless_nothing_left)
     cr_assert_eq(answer_classify(&in, &reason), ANSWER_NOT_SENT);
 }
 
+/* ---- reads ---- */
+
+static const struct {
+    bool complete;
+    uint32_t status;
+    const char *body;
+    enum answer_read answer;
+} reads[] = {
+    {true, 200, "{\"data\":[{\"start_time\":3600,\"aggregated_value\":12}]}", ANSWER_READ_TOLD},
+    {false, 200, "{\"data\":[]}", ANSWER_READ_MISSING},
+    {true, 200, "{\"data\":[", ANSWER_READ_MALFORMED},
+    {true, 204, "", ANSWER_READ_MALFORMED},
+    {true, 301, "", ANSWER_READ_MALFORMED},
+    {true, 400, ERROR(INVALID), ANSWER_READ_REFUSED},
+    {true, 404, "", ANSWER_READ_REFUSED},
+    {true, 401, ERROR(INVALID), ANSWER_READ_DENIED},
+    {true, 403, ERROR(INVALID), ANSWER_READ_DENIED},
+    {true, 408, "", ANSWER_READ_MISSING},
+    {true, 409, "", ANSWER_READ_THROTTLED},
+    {true, 429, "", ANSWER_READ_THROTTLED},
+    {true, 500, ERROR("\"type\":\"api_error\""), ANSWER_READ_MISSING},
+    {true, 502, "<html>", ANSWER_READ_MISSING},
+};
+
+Test(answer, every_answer_to_a_read)
+{
+    for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
+        struct summary s = {.whole = false};
+        struct answer_input in = {.complete = reads[i].complete,
+                                  .status = reads[i].status,
+                                  .body = reads[i].body,
+                                  .body_length = strlen(reads[i].body)};
+        enum answer_read a = answer_classify_read(&in, (struct wall_ms){HOUR_MS}, &s);
+        cr_assert_eq(a, reads[i].answer, "line %zu: %s", i, answer_read_text(a));
+        if (a == ANSWER_READ_TOLD) cr_assert(s.whole && s.sum.v == 12);
+    }
+}
+
 /* ---- meters ---- */
 
 static const char meter_form[] =
@@ -118,6 +156,7 @@ Test(meters, the_window_decides_how_a_meter_counts)
     cr_assert_eq(page(&s, "false", "1", "active", "sum", "customer", "\"hour\"", cursor), SG_OK);
     cr_assert(s.found && s.meter.mode == BILL_SET && cursor[0] == '\0');
     cr_assert_str_eq(s.meter.customer_key, "customer");
+    cr_assert_str_eq(s.meter.id, "mtr_1");
     cr_assert_eq(page(&s, "true", "1", "active", "sum", "customer", "null", cursor), SG_OK);
     cr_assert(s.found && s.meter.mode == BILL_DELTA);
     cr_assert_str_eq(cursor, "mtr_1");
@@ -130,7 +169,7 @@ Test(meters, what_would_count_otherwise_is_refused)
     cr_assert_eq(page(&s, "false", "1", "active", "sum", "c", "\"day\"", cursor), SG_ERR_CONFIG);
     cr_assert_eq(page(&s, "false", "1", "active", "count", "c", "null", cursor), SG_ERR_CONFIG);
     cr_assert_eq(page(&s, "false", "1", "active", "sum", "a&b", "null", cursor), SG_ERR_CONFIG);
-    cr_assert_eq(page(&s, "true", "/../1", "active", "sum", "c", "null", cursor), SG_ERR_MALFORMED);
+    cr_assert_eq(page(&s, "true", "/../1", "active", "sum", "c", "null", cursor), SG_ERR_CONFIG);
     cr_assert_eq(page(&s, "false", "1", "inactive", "sum", "c", "null", cursor), SG_OK);
     cr_assert_not(s.found);
     cr_assert_eq(meters_take_page(&s, 1, "[]", 2, cursor, NULL), SG_ERR_MALFORMED);
@@ -145,7 +184,8 @@ static enum sg_error take_page(const char *text, char *cursor)
 }
 
 #define METER(rest)                                                                                                    \
-    "{\"data\":[{\"event_name\":\"vcpu_ms\",\"status\":\"active\"," rest "},{\"event_name\":\"mem_mib_ms\"}]}"
+    "{\"data\":[{\"id\":\"mtr_1\",\"event_name\":\"vcpu_ms\",\"status\":\"active\"," rest                              \
+    "},{\"event_name\":\"mem_mib_ms\"}]}"
 #define SUM        "\"default_aggregation\":{\"formula\":\"sum\"}"
 #define KEYS(c, v) "\"customer_mapping\":{\"event_payload_key\":" c "},\"value_settings\":{\"event_payload_key\":" v "}"
 #define LONG_KEY   "\"a2345678901234567890123456789012345678901234567890123456789012345678901234567890\""
@@ -168,8 +208,8 @@ Test(meters, pages_of_any_other_form_are_refused_or_hold_nothing)
 
 Test(meters, no_window_named_is_none)
 {
-    static const char text[] =
-        "{\"data\":[{\"event_name\":\"vcpu_ms\",\"status\":\"active\"," SUM "," KEYS("\"c\"", "\"v\"") "}]}";
+    static const char text[] = "{\"data\":[{\"id\":\"mtr_1\",\"event_name\":\"vcpu_ms\",\"status\":\"active\"," SUM
+                               "," KEYS("\"c\"", "\"v\"") "}]}";
     struct meter_slot slot = {.meter = {.field = FIELD_VCPU_MS}};
     char cursor[METERS_CURSOR_BYTES];
     cr_assert_eq(meters_take_page(&slot, 1, text, sizeof text - 1, cursor, NULL), SG_OK);

@@ -105,9 +105,9 @@ Test(book, what_does_not_follow_is_a_mismatch_and_changes_nothing)
         outcome("open", 2),
         outcome("closed", 1),
         outcome("new", 1),
-        note("open", 2, LEDGER_HELD_AGE),
+        note("open", 2, LEDGER_HELD_SUM),
         note("open", 2, LEDGER_HELD_DIGITS),
-        note("closed", 2, LEDGER_HELD_AGE),
+        note("closed", 2, LEDGER_HELD_SUM),
         note("closed", 1, LEDGER_HELD_MODE),
         note("closed", 3, LEDGER_HELD_DIGITS),
     };
@@ -156,6 +156,6 @@ Test(book, a_full_book_takes_no_more_and_keeps_what_it_has)
 
 Test(book, a_state_has_the_text_of_the_ledgers_specification)
 {
-    static const char *const texts[] = {"none", "open", "accepted", "duplicate", "refused", "held"};
+    static const char *const texts[] = {"none", "open", "accepted", "duplicate", "seen", "refused", "held"};
     for (int s = BOOK_EMPTY; s <= BOOK_HELD; s++) cr_assert_str_eq(book_state_text((enum book_state)s), texts[s]);
 }

@@ -6,8 +6,8 @@
 #define HOUR  INT64_C(1763884800000)
 #define DELAY (60 * SECOND_MS)
 
-static const struct meter_slot meters[] = {{{FIELD_VCPU_MS, BILL_SET, "c", "v"}, true},
-                                           {{FIELD_MEM_MIB_MS, BILL_DELTA, "c", "v"}, true}};
+static const struct meter_slot meters[] = {{{FIELD_VCPU_MS, BILL_SET, "c", "v", "m"}, true},
+                                           {{FIELD_MEM_MIB_MS, BILL_DELTA, "c", "v", "m"}, true}};
 enum { METER_COUNT = sizeof meters / sizeof *meters };
 
 static struct book book;

@@ -63,7 +63,7 @@ Test(ledger, records_come_back_as_they_were)
                                  .meter = r.meter,
                                  .hour = r.hour,
                                  .revision = 2,
-                                 .reason = LEDGER_HELD_AGE};
+                                 .reason = LEDGER_HELD_SUM};
     n = encode(&note, text);
     cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
     cr_assert_eq(memcmp(&note, &back, sizeof back), 0);

@@ -6,8 +6,8 @@
 
 #define HOUR INT64_C(1763884800000)
 
-static const struct plan_meter set_meter = {FIELD_VCPU_MS, BILL_SET, "stripe_customer_id", "value"};
-static const struct plan_meter delta_meter = {FIELD_MEM_MIB_MS, BILL_DELTA, "stripe_customer_id", "value"};
+static const struct plan_meter set_meter = {FIELD_VCPU_MS, BILL_SET, "stripe_customer_id", "value", "mtr_1"};
+static const struct plan_meter delta_meter = {FIELD_MEM_MIB_MS, BILL_DELTA, "stripe_customer_id", "value", "mtr_2"};
 
 static struct plan_question ask(const struct plan_meter *m, uint64_t total)
 {
@@ -190,36 +190,134 @@ Test(plan, an_hour_whose_meter_counts_otherwise_now_is_held)
     book_destroy(&b);
 }
 
-Test(plan, copies_are_begun_for_20_hours_from_the_intent_and_never_anew)
+Test(plan, copies_are_begun_for_20_hours_from_the_intent_and_then_its_summary_is_read)
 {
     struct book b = {0};
     struct ledger_record r = intend(&b, &set_meter, 100);
     struct book_open *o = b.open_first;
     struct boot_ms boot = {1000};
+    struct wall_ms old = {r.at.v + PLAN_COPY_MS};
     cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_SEND);
-    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS - 1}, boot), PLAN_SEND);
-    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){old.v - 1}, boot), PLAN_SEND);
+    cr_assert_eq(plan_attempt(o, old, boot), PLAN_READ);
     o->attempts = 7;
-    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v + PLAN_COPY_MS}, boot), PLAN_TOO_OLD);
+    cr_assert_eq(plan_attempt(o, old, boot), PLAN_READ, "no attempt makes it young");
+    o->read_at.v = 1001;
+    cr_assert_eq(plan_attempt(o, old, boot), PLAN_LATER);
+    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_SEND, "what is young waits for no read");
+    o->read_at.v = 0;
     o->not_before.v = 1001;
     cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
+    cr_assert_eq(plan_attempt(o, old, boot), PLAN_LATER);
     o->not_before.v = 0;
     o->in_flight = true;
     cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_LATER);
     book_destroy(&b);
 }
 
-Test(plan, an_intent_from_the_future_has_no_age_and_what_was_held_stays_held)
+Test(plan, an_intent_from_the_future_has_no_age)
 {
     struct book b = {0};
-    struct ledger_record r = intend(&b, &set_meter, 100), note;
+    struct ledger_record r = intend(&b, &set_meter, 100);
     struct book_open *o = b.open_first;
     struct boot_ms boot = {1000};
     cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - 2 * CLOCK_TRUST_SKEW_MS_MAX}, boot), PLAN_SEND);
-    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - 2 * CLOCK_TRUST_SKEW_MS_MAX - 1}, boot), PLAN_TOO_OLD);
-    cr_assert(plan_hold(&b, o, r.at, &note));
-    cr_assert_eq(plan_attempt(o, r.at, boot), PLAN_TOO_OLD);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){r.at.v - 2 * CLOCK_TRUST_SKEW_MS_MAX - 1}, boot), PLAN_READ);
     book_destroy(&b);
+}
+
+/* ---- summaries ---- */
+
+/* The summary of the only open revision was read so long after its intent. */
+static enum plan_reading reconcile(const struct book *b, struct plan_sight sight, int64_t age_ms,
+                                   struct ledger_record *out)
+{
+    struct book_open *o = b->open_first;
+    sight.wall.v = o->at.v + age_ms;
+    sight.boot.v = 5000;
+    sight.asked.v = 4000;
+    o->in_flight = true;
+    return plan_reconcile(b, o, &sight, out);
+}
+
+static struct plan_sight shows(uint64_t sum)
+{
+    return (struct plan_sight){.told = true, .summary = {.whole = true, .sum = {sum}}};
+}
+
+Test(plan, a_summary_that_shows_the_new_total_closes_a_revision)
+{
+    const struct plan_meter *meters[] = {&set_meter, &delta_meter};
+    for (size_t m = 0; m < 2; m++) {
+        struct book b = {0};
+        struct ledger_record r = intend(&b, meters[m], 100), out;
+        answer(&b, &r, LEDGER_ACCEPTED);
+        (void)intend(&b, meters[m], 130);
+        cr_assert_eq(reconcile(&b, shows(130), PLAN_COPY_MS, &out), PLAN_READING_COMMIT);
+        cr_assert(out.kind == LEDGER_OUTCOME && out.result == LEDGER_SEEN && out.revision == 2 && out.status == 0);
+        cr_assert(out.at.v == r.at.v + PLAN_COPY_MS && out.meter == meters[m]->field && out.request_id[0] == '\0');
+        cr_assert(b.open_first->in_flight, "until it is folded nothing more of it is sent");
+        fold(&b, &out);
+        cr_assert_eq(b.entry[0].total.v, 130);
+        book_destroy(&b);
+    }
+}
+
+Test(plan, a_summary_that_shows_what_was_before_allows_a_copy)
+{
+    struct book b = {0};
+    struct ledger_record r = intend(&b, &delta_meter, 100), out;
+    cr_assert_eq(reconcile(&b, shows(0), 10 * (int64_t)DAY_MS, &out), PLAN_READING_COPY, "of the first: nothing");
+    answer(&b, &r, LEDGER_ACCEPTED);
+    (void)intend(&b, &delta_meter, 130);
+    cr_assert_eq(reconcile(&b, shows(100), 10 * (int64_t)DAY_MS, &out), PLAN_READING_COPY);
+    struct book_open *o = b.open_first;
+    cr_assert(o->in_flight && o->reads == 1 && o->sight == BOOK_SHOWS_OLD);
+    cr_assert_gt(o->read_at.v, 5000);
+    book_destroy(&b);
+}
+
+Test(plan, a_summary_that_shows_neither_holds_a_revision_after_a_day_and_once)
+{
+    struct book b = {0};
+    struct ledger_record first = intend(&b, &delta_meter, 100), out;
+    answer(&b, &first, LEDGER_ACCEPTED);
+    (void)intend(&b, &delta_meter, 130);
+    struct book_open *o = b.open_first;
+    struct plan_sight noise = {.told = true, .summary = {.whole = false, .sum = {130}}};
+    cr_assert_eq(reconcile(&b, shows(30), PLAN_ODD_MS + 999, &out), PLAN_READING_WAIT);
+    cr_assert_eq(o->sight, BOOK_SHOWS_NEITHER);
+    cr_assert_not(o->in_flight);
+    cr_assert_eq(reconcile(&b, noise, PLAN_ODD_MS + 999, &out), PLAN_READING_WAIT);
+    cr_assert_eq(o->sight, BOOK_SHOWS_NEITHER);
+    cr_assert_eq(reconcile(&b, (struct plan_sight){.told = false}, PLAN_ODD_MS + 1000, &out), PLAN_READING_WAIT);
+    cr_assert_eq(o->sight, BOOK_UNREADABLE, "what is not read holds nothing");
+    cr_assert_eq(reconcile(&b, noise, PLAN_ODD_MS + 1000, &out), PLAN_READING_COMMIT);
+    cr_assert(out.kind == LEDGER_NOTE && out.reason == LEDGER_HELD_SUM && out.revision == 2);
+    fold(&b, &out);
+    cr_assert_eq(b.entry[0].state, BOOK_HELD);
+    cr_assert_eq(reconcile(&b, shows(131), PLAN_ODD_MS + 1000, &out), PLAN_READING_WAIT, "it is said once");
+    cr_assert_eq(reconcile(&b, shows(100), PLAN_ODD_MS + 1000, &out), PLAN_READING_WAIT, "what is held is not sent");
+    cr_assert_not(o->in_flight);
+    cr_assert_eq(plan_attempt(o, (struct wall_ms){o->at.v + PLAN_ODD_MS}, o->read_at), PLAN_READ, "but read");
+    cr_assert_eq(reconcile(&b, shows(130), PLAN_ODD_MS + 1000, &out), PLAN_READING_COMMIT,
+                 "and released when it is seen");
+    fold(&b, &out);
+    cr_assert_eq(b.open_count, 0);
+    book_destroy(&b);
+}
+
+Test(plan, reads_of_a_revision_are_ever_rarer)
+{
+    uint64_t before = 0;
+    for (uint32_t read = 1; read < 20; read++) {
+        uint64_t least = plan_read_backoff_ms(read, 0);
+        cr_assert_geq(least, before);
+        cr_assert_leq(plan_read_backoff_ms(read, UINT32_MAX), 2 * least);
+        before = least;
+    }
+    cr_assert_eq(plan_read_backoff_ms(1, 0), PLAN_READ_MS_MIN / 2);
+    cr_assert_eq(plan_read_backoff_ms(1000, 0), PLAN_READ_MS_MAX / 2);
 }
 
 Test(plan, backoff_doubles_up_to_a_minute_and_honours_what_was_asked)
@@ -298,9 +396,6 @@ Test(plan, a_refusal_is_said_once_and_sent_again_slowly)
     random_of_settle = 59999;
     cr_assert_not(settle(&b, ANSWER_REFUSED, &r));
     cr_assert_geq(o->not_before.v, 5000 + 59999, "at its own, which is slower by now");
-    cr_assert(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));
-    cr_assert(r.kind == LEDGER_NOTE && r.reason == LEDGER_HELD_AGE && r.status == 0 && r.at.v == HOUR + DAY_MS);
-    cr_assert_not(plan_hold(&b, o, (struct wall_ms){HOUR + DAY_MS}, &r));
     book_destroy(&b);
 }
 

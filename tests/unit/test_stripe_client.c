@@ -90,8 +90,8 @@ static void keep(void *arg, const struct stripe_reply *r)
     *(struct stripe_reply *)arg = *r;
 }
 
-/* Sends one event with this deadline and waits for what comes of it. */
-static struct stripe_reply post_to(uint16_t port, uint64_t deadline)
+/* Begins one request with this deadline and waits for what comes of it. */
+static struct stripe_reply ask_at(uint16_t port, uint64_t deadline, bool read)
 {
     char url[64];
     struct stripe_client *c = NULL;
@@ -106,13 +106,20 @@ static struct stripe_reply post_to(uint16_t port, uint64_t deadline)
                                    .clock = &fixed_clock};
     struct stripe_post post = {
         .identifier = IDENTIFIER, .body = "event_name=vcpu_ms", .generation = 3, .deadline = {deadline}};
+    struct stripe_read summary = {.meter_id = "mtr_1", .customer = "cus_1", .hour = {7200000}, .deadline = {deadline}};
     cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
-    cr_assert_eq(stripe_client_post(c, &post), SG_OK);
+    cr_assert_eq(read ? stripe_client_read(c, &summary) : stripe_client_post(c, &post), SG_OK);
     cr_assert_eq(stripe_client_free(c), 1);
     for (int i = 0; i < 1000000 && reply.answer == ANSWERS; i++) stripe_client_turn(c, 50, -1, keep, &reply);
     cr_assert_eq(stripe_client_free(c), 2);
+    cr_assert_eq(reply.is_read, read);
     stripe_client_close(c);
     return reply;
+}
+
+static struct stripe_reply post_to(uint16_t port, uint64_t deadline)
+{
+    return ask_at(port, deadline, false);
 }
 
 static struct stripe_reply post(struct server *s, uint64_t deadline)
@@ -140,6 +147,45 @@ Test(stripe_client, an_event_is_sent_as_stripe_wants_it)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         cr_assert_not_null(strstr(s.request, parts[i]), "%s", parts[i]);
     cr_assert_null(strstr(s.request, "Expect:"));
+}
+
+static struct stripe_reply read_of(struct server *s, uint64_t deadline)
+{
+    cr_assert_eq(pthread_create(&s->thread, NULL, serve, s), 0);
+    struct stripe_reply r = ask_at(s->port, deadline, true);
+    server_stop(s);
+    return r;
+}
+
+Test(stripe_client, a_summary_is_asked_for_as_stripe_wants_it)
+{
+    struct server s;
+    server_start(&s, "HTTP/1.1 200 OK\r\n" DATE, "{\"data\":[{\"start_time\":7200,\"aggregated_value\":12}]}");
+    struct stripe_reply r = read_of(&s, 1000);
+    cr_assert(r.read == ANSWER_READ_TOLD && r.summary.whole && r.summary.sum.v == 12 && r.date.told);
+    static const char *const parts[] = {
+        "GET /v1/billing/meters/mtr_1/event_summaries?customer=cus_1&start_time=7200&end_time=10800"
+        "&value_grouping_window=hour&limit=100 HTTP/1.1\r\n",
+        "\r\nAuthorization: Bearer sk_test_x\r\n", "\r\nStripe-Version: 2026-07-29.dahlia\r\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        cr_assert_not_null(strstr(s.request, parts[i]), "%s", parts[i]);
+    cr_assert_null(strstr(s.request, "Idempotency-Key"));
+}
+
+Test(stripe_client, a_summary_that_does_not_come_is_not_read)
+{
+    struct server s;
+    server_start(&s, NULL, NULL);
+    cr_assert_eq(read_of(&s, 2000).read, ANSWER_READ_MISSING);
+    server_start(&s, "HTTP/1.1 200 OK\r\n", "{\"data\":[]}");
+    s.fill = STRIPE_BODY_BYTES_MAX;
+    cr_assert_eq(read_of(&s, 2000).read, ANSWER_READ_MISSING);
+    server_start(&s, "HTTP/1.1 429 x\r\nRetry-After: 3\r\n", "");
+    struct stripe_reply r = read_of(&s, 2000);
+    cr_assert(r.read == ANSWER_READ_THROTTLED && r.retry_after_ms == 3000);
+    server_start(&s, "HTTP/1.1 200 OK\r\n", "{\"data\":[]}");
+    cr_assert_eq(read_of(&s, 999).read, ANSWER_READ_MISSING, "past its deadline");
+    cr_assert_eq(atomic_load(&s.received), 0);
 }
 
 Test(stripe_client, past_the_deadline_nothing_is_written_on_the_open_connection)
