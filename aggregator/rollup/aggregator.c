@@ -164,11 +164,9 @@ static void report_lag(struct aggregator *a)
 /* A broker that hangs, or one of several that is away, makes no error: its partitions do not answer. */
 static void report_kafka(struct aggregator *a)
 {
-    size_t count;
-    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
     const char *fault = consumer_fault(a->consumer);
-    for (size_t i = 0; i < count && a->silent && !fault; i++)
-        if (a->silent[partitions[i]]) fault = "the leader of a partition does not answer";
+    for (uint32_t p = 0; p < a->rollup.partitions && !fault; p++)
+        if (a->silent[p]) fault = "the leader of a partition does not answer";
     set_fault(a, AGGREGATOR_KAFKA, fault);
     set_fault(a, AGGREGATOR_GROUP, consumer_assigned(a->consumer) ? NULL : "the consumer group gives us no place");
 }
@@ -341,10 +339,13 @@ static enum sg_error reassign(struct aggregator *a)
     if (rollup_ready(&a->rollup)) (void)!sync_flush(&a->sync, &why);
     rollup_queue_drop(&a->rollup);
     for (uint32_t p = 0; p < a->rollup.partitions; p++) {
-        if (contains(list, count, p))
+        bool ours = contains(list, count, p);
+        if (ours)
             rollup_take(&a->rollup, p);
         else
             rollup_drop(&a->rollup, p);
+        /* who has lost its place may have lost it by that silence: it lasts until there is a place again */
+        if (!ours && consumer_assigned(a->consumer)) a->silent[p] = false;
     }
     a->retry_at.v = 0;
     a->write_fault = false;
