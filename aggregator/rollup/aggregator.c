@@ -344,7 +344,7 @@ static enum sg_error reassign(struct aggregator *a)
             rollup_take(&a->rollup, p);
         else
             rollup_drop(&a->rollup, p);
-        /* who has lost its place may have lost it by that silence: it lasts until there is a place again */
+        /* who has lost its place may have lost it by that silence */
         if (!ours && consumer_assigned(a->consumer)) a->silent[p] = false;
     }
     a->retry_at.v = 0;
@@ -468,19 +468,21 @@ static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_f
     return SG_OK;
 }
 
-/* Idle partitions: is their end still where we stand? Also moves the log's start, below which nothing is remembered. */
+/* Idle partitions: is their end still where we stand? Also moves the log's start, below which nothing is remembered.
+ * Without a place in the group any partition is asked: nothing else would tell whether Kafka is there. */
 static void ask(struct aggregator *a, struct boot_ms now)
 {
     size_t count;
     const uint32_t *partitions = consumer_partitions(a->consumer, &count);
+    bool outside = !consumer_assigned(a->consumer);
     struct sg_fault why;
-    if (now.v < a->ask_at.v || count == 0) return;
+    if (now.v < a->ask_at.v) return;
     a->ask_at.v = now.v + ASK_MS;
-    uint32_t p = partitions[a->ask_next++ % count];
+    uint32_t p = outside ? a->ask_next++ % a->rollup.partitions : partitions[a->ask_next++ % count];
     uint64_t start, end;
     struct wall_ms at = clock_wall();
     a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;
-    if (a->silent[p]) return;
+    if (a->silent[p] || outside) return;
     a->ends[p] = end;
     if (start <= rollup_next(&a->rollup, p)) (void)rollup_log_start(&a->rollup, p, start);
     if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, at);
@@ -547,8 +549,8 @@ enum sg_error aggregator_turn(struct aggregator *a, struct sg_fault *f)
         e = sync_apply(&a->sync, &why);
         e = e ? doubt(a, e, &why, f) : flush(a, clock_boot(), f);
     }
+    if (!e && (consumer_placed(a->consumer) || !consumer_assigned(a->consumer))) ask(a, now);
     if (!e && consumer_placed(a->consumer)) {
-        ask(a, now);
         probe(a, now);
         publish(a, now);
     }

@@ -90,7 +90,7 @@ struct aggregator {
     struct backoff backoff;
     struct boot_ms retry_at, flush_at, report_at, ask_at, probe_at, publish_at;
     bool write_fault; /* a write failed, and none has succeeded since */
-    bool *silent;     /* by partition, ours or lost with our place: its leader did not answer when asked last */
+    bool *silent;     /* by partition: its leader did not answer when asked last; false of those that are others' */
     bool behind;      /* since the last flush the queue was full once: there is a backlog */
     struct restore_wait *waits; /* by shard */
     uint64_t *ends;             /* by partition: the log's end as last known */

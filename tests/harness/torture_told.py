@@ -71,7 +71,7 @@ OURS = ("collector", "aggregator", "exporter", "api")
 WAYS = ("killed", "stopped", "cut", "stalled", "mute")
 REWOUND = counts("aggregator", "sandglass_aggregator_rewinds_total")
 # The silence of brokers is no error before it has lasted: they may be busy. An exporter may be in a commit, which takes its time to fail.
-NO_KAFKA = (*(red(part, "kafka", after_s=3) for part in ("collector", "aggregator", "api")), red("exporter", "kafka", after_s=8, other="main-thread"))
+NO_KAFKA = (*(red(part, "kafka", after_s=4) for part in ("collector", "aggregator", "api")), red("exporter", "kafka", after_s=8, other="main-thread"))
 NO_REDIS = tuple(red(part, "redis", after_s=3) for part in ("aggregator", "exporter", "api"))
 TOLD = {
     **{"%s-%s" % (part, how): (gone(),) for part in OURS for how in ("killed", "stopped")},
