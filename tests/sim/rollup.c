@@ -130,6 +130,7 @@ void rollup_step(struct rollup_world *w)
     act(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
+    if (sim_draw(w->sim, 200) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
     if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
 }
 
@@ -311,6 +312,8 @@ bool rollup_schedule(struct sim *s)
         if (era > 0) month_passes(w);
         w->steps_end = STEPS * (era + 1) / eras;
         while (s->steps < w->steps_end && sim_goes_on(s)) rollup_step(w);
+        if (!s->failed && w->twins) rollup_twins(w);
+        w->twins = false;
         if (!s->failed) quiet(w);
     }
     if (!s->failed) rebuild(w, 1 + sim_draw(s, 2));

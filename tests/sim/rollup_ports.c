@@ -205,6 +205,7 @@ static bool assignment(struct consumer *c)
 static void fetch(struct consumer *c, size_t i, struct consumer_event *out)
 {
     uint32_t p = c->partition[i];
+    if (world->topic[p].withheld && c->next[i] >= world->topic[p].withheld) return;
     const struct events_message *m = events_at(&world->log, p, c->next[i]);
     out->partition = p;
     out->offset = c->next[i];

@@ -160,19 +160,21 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     struct rollup_shard *h = &w->shard[q->shard];
     struct redis_state *state = state_of(s, q->shard);
     const char *why = "";
-    bool full = befalls(s, SIM_REDIS_FULL), cut = !full && befalls(s, SIM_SCRIPT_CUT);
+    bool full = befalls(s, SIM_REDIS_FULL), flush = q->script == script_flush;
+    bool cut = !full && ((flush && h->cut_next) || befalls(s, SIM_SCRIPT_CUT));
     int32_t writes = full ? REDIS_NO_MEMORY : cut ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
     bool stale = q->script == script_read && !w->sim->quiet && h->stale_reads;
     h->stale_reads -= stale;
     if (stale) redis_state_see(state, earlier(w, state));
     enum redis_end end = redis_lua_run(state, q, writes, &q->reply, &why);
     if (stale) redis_state_seen(state);
-    if (q->script == script_flush) flushed(w, q->shard);
+    if (flush && end == REDIS_CUT) h->cut_next = false;
+    if (flush) flushed(w, q->shard);
     if (end == REDIS_FAILED) {
         sim_fail(w->sim, "a script failed: %s", why);
         return sg_fail(f, SG_ERR_IO, "redis: an error");
     }
-    if (full && q->script == script_flush && end == REDIS_DONE && store_reply_is(q->reply, "ok"))
+    if (full && flush && end == REDIS_DONE && store_reply_is(q->reply, "ok"))
         sim_fail(w->sim, "a flush goes on in a Redis without memory");
     if (end == REDIS_CUT && full) return sg_fail(f, SG_ERR_STATE, "redis: out of memory");
     if (end == REDIS_CUT || befalls(s, SIM_REDIS_ANSWER_LOST)) return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer");

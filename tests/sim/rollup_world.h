@@ -16,8 +16,9 @@
  * ORACLE   the world keeps every row that a runner accepted and the place of every batch in the log; what counts
  *          follows from proto/batch.md and design.md alone, by its own arithmetic (rollup_oracle.c).
  *
- * rollup.c holds the schedule, rollup_runner.c runners and broker, rollup_ports.c and rollup_redis.c what the programs
- * talk to, rollup_process.c the programs, rollup_check.c what must be true. */
+ * rollup.c holds the schedule, rollup_twins.c what chance does not bring about, rollup_runner.c runners and broker,
+ * rollup_ports.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what must
+ * be true. */
 #ifndef SIM_ROLLUP_WORLD_H
 #define SIM_ROLLUP_WORLD_H
 
@@ -100,6 +101,7 @@ struct rollup_topic {
     uint64_t committed; /* what readers see the end of */
     struct rollup_request request[REQUESTS_MAX];
     size_t requests;
+    uint64_t withheld; /* who reads gets nothing from here on; 0: all there is */
 };
 
 /* ---- what programs talk to ---- */
@@ -110,6 +112,7 @@ struct rollup_shard {
     int64_t away_until;
     unsigned watched;     /* after each of so many flushes it is looked at */
     uint64_t stale_reads; /* so many of the next are answered by a replica that lags */
+    bool cut_next;        /* the next flush is cut */
 };
 
 /* A script whose caller has given up waiting. */
@@ -165,6 +168,7 @@ struct rollup_world {
     struct exporter_config archiver_config;
     unsigned depth, incarnations;
     uint64_t steps_end; /* of this storm */
+    bool twins;         /* the storm ends with two primaries that have the same vector */
     bool hurried;       /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
     void (*others)(void *arg);
@@ -185,6 +189,8 @@ void rollup_misfortune(struct rollup_world *w);
 void rollup_programs_act(struct rollup_world *w);
 /* The storm is over: nobody talks to old primaries, who sleeps has lost its partitions, somebody has them. */
 void rollup_calm(struct rollup_world *w);
+/* A shard fails over, and back when both primaries have the same vector (rollup_twins.c). */
+void rollup_twins(struct rollup_world *w);
 /* In quiet: turns until everything that is committed is in, and, archived, in the archive. */
 void rollup_settle(struct rollup_world *w, bool archived);
 
