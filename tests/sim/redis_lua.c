@@ -21,8 +21,6 @@ static struct {
     bool wrote, cut;
 } running;
 
-static const char command_text[] = "return redis.call(unpack(ARGV))";
-
 /* ---- commands: arguments are on the stack from 2 on, results are pushed ---- */
 
 static struct redis_text word(lua_State *l, int i)
@@ -351,7 +349,7 @@ static void push_script(lua_State *l, const char *text)
     lua_rawset(l, LUA_REGISTRYINDEX);
 }
 
-static void push_list(lua_State *l, const struct store_bytes *words, size_t count, const char *name)
+static void set_list(lua_State *l, const struct store_bytes *words, size_t count, const char *name)
 {
     lua_createtable(l, (int)count, 0);
     for (size_t i = 0; i < count; i++) {
@@ -428,20 +426,32 @@ static struct redisReply *reply_of(lua_State *l, int index)
     }
 }
 
+static int script(lua_State *l, const struct store_request *q)
+{
+    push_script(l, q->script);
+    set_list(l, q->arg, q->key_count, "KEYS");
+    set_list(l, q->arg + q->key_count, q->count - q->key_count, "ARGV");
+    return lua_pcall(l, 0, 1, 0);
+}
+
+static int command(lua_State *l, const struct store_request *q)
+{
+    lua_pushcfunction(l, call);
+    luaL_checkstack(l, (int)q->count, "words");
+    for (size_t i = 0; i < q->count; i++) lua_pushlstring(l, q->arg[i].p, q->arg[i].length);
+    return lua_pcall(l, (int)q->count, 1, 0);
+}
+
 enum redis_end redis_lua_run(struct redis_state *s, const struct store_request *q, int32_t writes,
                              struct redisReply **out, const char **why)
 {
     lua_State *l = interpreter();
-    size_t keys = q->script ? q->key_count : 0;
     running.state = s;
     running.writes = writes;
     running.wrote = running.cut = false;
     *out = NULL;
     lua_settop(l, 0);
-    push_script(l, q->script ? q->script : command_text);
-    push_list(l, q->arg, keys, "KEYS");
-    push_list(l, q->arg + keys, q->count - keys, "ARGV");
-    int status = lua_pcall(l, 0, 1, 0);
+    int status = q->script ? script(l, q) : command(l, q);
     if (running.cut) return REDIS_CUT;
     if (status) {
         static char text[200];

@@ -1,6 +1,6 @@
-/* A simulated Redis runs the scripts that ship: their texts, in the Lua that Redis has (5.1), over a state of ours.
- * What is modelled are the commands that they call, and test_redis_lua.py holds those against a real server. One
- * thread. */
+/* A simulated Redis runs the scripts that ship: their texts, in LuaJIT, whose language is Redis' Lua 5.1 and which
+ * takes two thirds of the time, over a state of ours. What is modelled are the commands that they call; redis_model.c
+ * holds both against a real server. One thread. */
 #ifndef SIM_REDIS_LUA_H
 #define SIM_REDIS_LUA_H
 

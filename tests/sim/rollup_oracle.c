@@ -131,18 +131,18 @@ static void sums_of(const struct rollup_world *w, const struct rollup_row *r, st
     }
 }
 
-static void add_run(const struct adding *a, const struct rollup_row *r, const struct oracle_sums *s)
+/* Of its sums s keeps what a run has. */
+static void add_run(const struct adding *a, const struct rollup_row *r, struct oracle_sums *s)
 {
     const struct rollup_sandbox *b = &a->w->sandbox[r->sandbox];
-    struct oracle_sums run = *s;
     if (b->era != a->w->era) return;
-    run.plain[FIELD_VCPU_MS] = run.plain[FIELD_MEM_MIB_MS] = run.plain[FIELD_DISK_MIB_MS] = run.extras = 0;
+    s->plain[FIELD_VCPU_MS] = s->plain[FIELD_MEM_MIB_MS] = s->plain[FIELD_DISK_MIB_MS] = s->extras = 0;
     struct oracle_name name = {.kind = ORACLE_RUN, .partition = a->partition, .sandbox = r->sandbox};
-    bring(a, &name, &run);
+    bring(a, &name, s);
     name.kind = ORACLE_RUN_HOUR;
     name.start = r->at - r->at % HOUR_MS;
     bool hour = r->kind == ROW_SLICE || r->kind == ROW_EXEC;
-    if (hour && name.start != b->created - b->created % HOUR_MS) bring(a, &name, &run);
+    if (hour && name.start != b->created - b->created % HOUR_MS) bring(a, &name, s);
 }
 
 static void add_row(const struct adding *a, const struct rollup_row *r, bool us)
