@@ -1,5 +1,5 @@
-/* The simulated Redis and a real one get the same calls of the scripts that ship, by seed: every answer and, at the
- * end, every key must be the same. usage: redis_model REDIS-SERVER FOLDER */
+/* The simulated Redis and a real one get the same calls of the scripts that ship, by seed, some of them
+ * without memory: every answer and, at the end, every key must be the same. usage: redis_model REDIS-SERVER FOLDER */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,12 +11,13 @@
 #include "aggregator/store/scripts.h"
 #include "tests/sim/redis_lua.h"
 
-enum { CALLS = 20000, WORDS_MAX = 64, WAIT_MS = 10000 };
+enum { CALLS = 25000, ROUND = 200, WITHOUT_MEMORY = 50, WORDS_MAX = 64, WAIT_MS = 10000 };
 
 int sim_turn;
 
 static struct redis_state model;
 static redisContext *real;
+static bool memory = true;
 static uint64_t random_state = 88172645463325252;
 
 /* The call that is made. */
@@ -172,7 +173,9 @@ static char *ask_model(const char *script)
     const char *why = "";
     for (size_t i = 0; i < call.count; i++) arg[i] = (struct store_bytes){call.word[i], strlen(call.word[i])};
     struct store_request q = {.script = script, .key_count = call.keys, .arg = arg, .count = call.count};
-    if (redis_lua_run(&model, &q, REDIS_WRITES_ALL, &reply, &why) == REDIS_DONE) return text_of(reply);
+    enum redis_end end = redis_lua_run(&model, &q, memory ? REDIS_WRITES_ALL : REDIS_NO_MEMORY, &reply, &why);
+    if (end == REDIS_CUT) return strdup("no memory");
+    if (end == REDIS_DONE) return text_of(reply);
     fprintf(stderr, "the model fails: %s\n", why);
     exit(1);
 }
@@ -185,12 +188,17 @@ static char *ask_real(const char *script)
     (void)snprintf(keys, sizeof keys, "%zu", call.keys);
     if (script) argv[n++] = "EVAL", argv[n++] = script, argv[n++] = keys;
     for (size_t i = 0; i < call.count; i++) argv[n++] = call.word[i];
-    return text_of(redisCommandArgv(real, n, argv, NULL));
+    struct redisReply *r = redisCommandArgv(real, n, argv, NULL);
+    if (!r || r->type != REDIS_REPLY_ERROR || strncmp(r->str, "OOM ", 4) != 0) return text_of(r);
+    freeReplyObject(r);
+    return strdup("no memory");
 }
 
-static void compare(const char *script)
+/* True when the call was refused for want of memory. */
+static bool compare(const char *script)
 {
     char *ours = ask_model(script), *theirs = ask_real(script);
+    bool refused = strcmp(ours, "no memory") == 0;
     if (strcmp(ours, theirs) != 0) {
         fprintf(stderr, "ours %s\ntheirs %s\n%.60s\n", ours, theirs, script ? script : "");
         for (size_t i = 0; i < call.count; i++) fprintf(stderr, " %s", call.word[i]);
@@ -198,6 +206,13 @@ static void compare(const char *script)
     }
     free(ours);
     free(theirs);
+    return refused;
+}
+
+static void memory_set(bool there)
+{
+    memory = there;
+    freeReplyObject(redisCommand(real, "CONFIG SET maxmemory-policy noeviction maxmemory %d", !there));
 }
 
 /* Every key, field by field; and the real one has no others. */
@@ -261,11 +276,16 @@ int main(int argc, char **argv)
     (void)snprintf(socket, sizeof socket, "%s/model-%d.sock", argv[2], (int)getpid());
     if (atexit(server_end)) return 1;
     server_start(argv[1], socket);
-    for (int i = 0; i < CALLS; i++) compare(next_call());
+    int refused = 0;
+    for (int i = 0; i < CALLS; i++) {
+        if (i % ROUND == 0) memory_set(true);
+        if (i % ROUND == ROUND - WITHOUT_MEMORY) memory_set(false);
+        refused += compare(next_call());
+    }
     compare_keys();
     redisFree(real);
     redis_state_destroy(&model);
     (void)unlink(socket);
-    printf("%d calls alike\n", CALLS);
-    return 0;
+    printf("%d calls alike, %d of them refused for want of memory\n", CALLS, refused);
+    return refused == 0;
 }
