@@ -310,7 +310,7 @@ static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
     l->w->sim->checks++;
     if (c->stored && !oracle_same(&c->want, &c->got))
         sim_fail(l->w->sim, "shard %u: a %s at %" PRIu64 " is not the sum of its rows: team %u sandbox %u at %" PRId64,
-                 l->shard, kind, c->stored_offset, n->team, n->sandbox, n->start);
+                 l->shard, kind, c->stored_offset, n->team, (unsigned)n->sandbox, n->start);
     if (c->last > c->stored_offset)
         sim_fail(l->w->sim,
                  "shard %u: the vector claims %" PRIu64 ", a %s holds what is below %" PRIu64 ": team %u at %" PRId64,

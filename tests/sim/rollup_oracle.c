@@ -77,28 +77,7 @@ bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b)
     return true;
 }
 
-/* ---- rows ---- */
-
-/* What is added, and where it stands. */
-struct adding {
-    struct oracle *o;
-    const struct rollup_world *w;
-    uint32_t shard, partition;
-    uint64_t offset, vouched;
-    bool here[TEAMS]; /* whose shard it is */
-};
-
-static void bring(const struct adding *a, const struct oracle_name *name, const struct oracle_sums *sums)
-{
-    struct oracle_cell *c = oracle_cell(a->o, name);
-    if (a->offset >= c->stored_offset) {
-        if (!c->first_beyond) c->first_beyond = a->offset + 1;
-    } else {
-        for (int i = 0; i < PLAIN_FIELDS; i++) c->want.plain[i] += sums->plain[i];
-        for (size_t i = 0; i < sums->extras; i++) oracle_add(&c->want, sums->extra[i].field, sums->extra[i].value);
-    }
-    if (a->offset < a->vouched) c->last = a->offset + 1;
-}
+/* ---- what a row brings ---- */
 
 static void sums_of(const struct rollup_world *w, const struct rollup_row *r, struct oracle_sums *s)
 {
@@ -131,57 +110,98 @@ static void sums_of(const struct rollup_world *w, const struct rollup_row *r, st
     }
 }
 
+/* ---- what a batch brings ---- */
+
+/* Of any region, shard and era: what is not asked for is left out later. */
+struct adding {
+    struct oracle *o;
+    const struct rollup_world *w;
+    const struct rollup_batch *batch;
+};
+
+static void add_sums(struct oracle_sums *to, const struct oracle_sums *s)
+{
+    for (int i = 0; i < PLAIN_FIELDS; i++) to->plain[i] += s->plain[i];
+    for (size_t i = 0; i < s->extras; i++) oracle_add(to, s->extra[i].field, s->extra[i].value);
+}
+
+static void add(const struct adding *a, struct oracle_name name, const struct oracle_sums *s)
+{
+    name.partition = a->w->runner[a->batch->runner].partition;
+    add_sums(&oracle_cell(a->o, &name)->want, s);
+}
+
 /* Of its sums s keeps what a run has. */
 static void add_run(const struct adding *a, const struct rollup_row *r, struct oracle_sums *s)
 {
-    const struct rollup_sandbox *b = &a->w->sandbox[r->sandbox];
-    if (b->era != a->w->era) return;
+    int64_t created = a->w->sandbox[r->sandbox].created, hour = r->at - r->at % HOUR_MS;
     s->plain[FIELD_VCPU_MS] = s->plain[FIELD_MEM_MIB_MS] = s->plain[FIELD_DISK_MIB_MS] = s->extras = 0;
-    struct oracle_name name = {.kind = ORACLE_RUN, .partition = a->partition, .sandbox = r->sandbox};
-    bring(a, &name, s);
-    name.kind = ORACLE_RUN_HOUR;
-    name.start = r->at - r->at % HOUR_MS;
-    bool hour = r->kind == ROW_SLICE || r->kind == ROW_EXEC;
-    if (hour && name.start != b->created - b->created % HOUR_MS) bring(a, &name, s);
+    add(a, (struct oracle_name){.kind = ORACLE_RUN, .sandbox = r->sandbox}, s);
+    if ((r->kind == ROW_SLICE || r->kind == ROW_EXEC) && hour != created - created % HOUR_MS)
+        add(a, (struct oracle_name){.kind = ORACLE_RUN_HOUR, .sandbox = r->sandbox, .start = hour}, s);
 }
 
-static void add_row(const struct adding *a, const struct rollup_row *r, bool us)
+static void add_row(const struct adding *a, const struct rollup_row *r)
 {
     static const int64_t lengths[] = {MINUTE_MS, HOUR_MS, DAY_MS};
-    const struct rollup_world *w = a->w;
+    const struct rollup_sandbox *b = &a->w->sandbox[r->sandbox];
     bool call = r->kind == ROW_CALL;
-    uint32_t team = call ? r->sandbox % TEAMS : w->sandbox[r->sandbox].team;
-    uint32_t project = call ? r->sandbox / TEAMS : w->sandbox[r->sandbox].project;
+    struct oracle_name name = {.kind = ORACLE_ROLLUP,
+                               .team = call ? r->sandbox % TEAMS : b->team,
+                               .project = call ? r->sandbox / TEAMS : b->project,
+                               .us = a->batch->runner % 2};
     struct oracle_sums s;
-    if (!a->here[team]) return;
-    sums_of(w, r, &s);
+    sums_of(a->w, r, &s);
     bool counts = r->kind != ROW_STATE && !(r->kind == ROW_START && r->value == START_ADOPTED);
-    for (uint32_t i = 0; counts && i < WINDOW_KINDS; i++) {
-        struct oracle_name name = {.kind = ORACLE_ROLLUP,
-                                   .window = i,
-                                   .partition = a->partition,
-                                   .team = team,
-                                   .project = project,
-                                   .us = us,
-                                   .start = r->at - r->at % lengths[i]};
-        if (i == WINDOW_MINUTE && name.start < w->era_start) continue;
-        bring(a, &name, &s);
+    for (; counts && name.window < WINDOW_KINDS; name.window++) {
+        name.start = r->at - r->at % lengths[name.window];
+        add(a, name, &s);
     }
     if (!call) add_run(a, r, &s);
 }
 
-void oracle_add_rows(struct oracle *o, const struct rollup_world *w, uint32_t shard,
-                     const uint64_t vouched[static PARTS_MAX])
+/* Reckoned once, when the batch counts: by then it is known when its runs were created. */
+static void reckon(const struct rollup_world *w, struct rollup_batch *m)
+{
+    struct oracle o = {0};
+    const struct adding a = {&o, w, m};
+    for (size_t i = 0; i < m->row_count; i++) add_row(&a, &w->row[m->row + i]);
+    m->part = malloc((o.count + 1) * sizeof *m->part);
+    if (!m->part) abort();
+    m->parts = o.count;
+    for (size_t i = 0; i < o.count; i++) m->part[i] = (struct oracle_part){o.cell[i].name, o.cell[i].want};
+    oracle_destroy(&o);
+}
+
+/* ---- what a shard should hold ---- */
+
+static bool lives(const struct rollup_world *w, uint32_t shard, const struct oracle_name *n)
+{
+    const struct rollup_sandbox *b = &w->sandbox[n->sandbox];
+    bool rollup = n->kind == ORACLE_ROLLUP;
+    uint32_t team = rollup ? n->team : b->team;
+    if (shard_of_team((char[]){'t', (char)('0' + team), 0}, w->shards) != shard) return false;
+    if (rollup) return n->window != WINDOW_MINUTE || n->start >= w->era_start;
+    return b->era == w->era;
+}
+
+static void bring(struct oracle *o, const struct oracle_part *part, uint64_t offset, uint64_t vouched)
+{
+    struct oracle_cell *c = oracle_cell(o, &part->name);
+    if (offset < c->stored_offset) add_sums(&c->want, &part->sums);
+    if (offset < vouched) c->last = offset + 1;
+}
+
+void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard, const uint64_t vouched[static PARTS_MAX])
 {
     for (uint32_t p = 0; p < w->parts; p++) {
-        struct adding a = {o, w, shard, p, 0, vouched[p], {false}};
-        for (uint32_t i = 0; i < TEAMS; i++)
-            a.here[i] = shard_of_team((char[]){'t', (char)('0' + i), 0}, w->shards) == shard;
-        for (; a.offset < w->topic[p].committed; a.offset++) {
-            const struct rollup_place *place = &w->topic[p].place[a.offset];
+        for (uint64_t offset = 0; offset < w->topic[p].committed; offset++) {
+            const struct rollup_place *place = &w->topic[p].place[offset];
             if (place->verdict != COUNTS) continue;
-            const struct rollup_batch *m = &w->batch[place->batch];
-            for (size_t i = 0; i < m->row_count; i++) add_row(&a, &w->row[m->row + i], m->runner % 2);
+            struct rollup_batch *m = &w->batch[place->batch];
+            if (!m->part) reckon(w, m);
+            for (size_t i = 0; i < m->parts; i++)
+                if (lives(w, shard, &m->part[i].name)) bring(o, &m->part[i], offset, vouched[p]);
         }
     }
 }

@@ -18,17 +18,24 @@ struct oracle_sums {
 
 enum oracle_kind { ORACLE_ROLLUP, ORACLE_RUN, ORACLE_RUN_HOUR, ORACLE_KINDS };
 
-/* Which cell: all of it is set, zeros too. */
+/* Which cell: all of it is set, zeros too. No padding, as bytes are compared. */
 struct oracle_name {
-    uint32_t kind, window, partition, team, project, us, sandbox;
+    uint32_t kind, window, partition, team, project, us;
+    uint64_t sandbox;
     int64_t start;
+};
+_Static_assert(sizeof(struct oracle_name) == 6 * sizeof(uint32_t) + 2 * sizeof(uint64_t), "no padding");
+
+/* What a batch brings to a cell. */
+struct oracle_part {
+    struct oracle_name name;
+    struct oracle_sums sums;
 };
 
 struct oracle_cell {
     struct oracle_name name;
     bool stored;
     uint64_t stored_offset; /* what the stored cell says; 0: there is none */
-    uint64_t first_beyond;  /* first offset at or beyond stored_offset that brings something to it, + 1; 0: none */
     uint64_t last;          /* one past the last offset below the vector's that does */
     struct oracle_sums want, got;
 };
@@ -47,7 +54,7 @@ void oracle_destroy(struct oracle *o);
 struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name);
 /* Every row of the shard's teams below what each cell says is added to what it should hold. Windows and runs of earlier
  * eras are left out where they do not live so long. vouched: by partition. */
-void oracle_add_rows(struct oracle *o, const struct rollup_world *w, uint32_t shard,
+void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard,
                      const uint64_t vouched[static PARTS_MAX]);
 bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b);
 /* Adds to an extra field. */

@@ -59,8 +59,10 @@ struct rollup_batch {
     size_t row, row_count; /* rows of the world */
     uint8_t *bytes;
     size_t length;
-    int64_t ct, least; /* earliest row; INT64_MAX: none */
-    bool source_gap;   /* it tells of numbers 5..7 that never came */
+    int64_t ct, least;        /* earliest row; INT64_MAX: none */
+    bool source_gap;          /* it tells of numbers 5..7 that never came */
+    struct oracle_part *part; /* what it brings, once that was reckoned (rollup_oracle.h); owned */
+    size_t parts;
 };
 
 /* What stands at an offset. */
