@@ -9,7 +9,8 @@
     "end\n"                                                                                                            \
     "local i = 2 * n + 2\n"
 
-/* ENDED: a run of two partitions (its sandbox has moved) has ended when both say so. An index that grew by n loses up
+/* What a call does, and in which order, follows from its words alone.
+ * ENDED: a run of two partitions (its sandbox has moved) has ended when both say so. An index that grew by n loses up
  * to 2 n of its oldest members, as far as their keys have expired: so it is never much longer than what lives. */
 const char script_flush[] = CHECK
     "local k = tonumber(ARGV[i])\n"
@@ -17,8 +18,9 @@ const char script_flush[] = CHECK
     "  if (redis.call('HGET', ARGV[m], ARGV[m + 1]) or '') ~= ARGV[m + 2] then return 'mismatch' end\n"
     "end\n"
     "i = i + 3 * k + 1\n"
-    "local own, added, key_of = {}, {}, {}\n"
+    "local own, indexes, added, key_of = {}, {}, {}, {}\n"
     "local function grown(index, key)\n"
+    "  if not added[index] then indexes[#indexes + 1] = index end\n"
     "  added[index] = (added[index] or 0) + 1\n"
     "  key_of[index] = key\n"
     "end\n"
@@ -51,8 +53,8 @@ const char script_flush[] = CHECK
     "  if f then f(unpack(ARGV, i + 2, i + count)) else redis.call(unpack(ARGV, i + 1, i + count)) end\n"
     "  i = i + count + 1\n"
     "end\n"
-    "for index, n in pairs(added) do\n"
-    "  for _ = 1, 2 * n do\n"
+    "for _, index in ipairs(indexes) do\n"
+    "  for _ = 1, 2 * added[index] do\n"
     "    local oldest = redis.call('ZRANGE', index, 0, 0)[1]\n"
     "    if not oldest or redis.call('EXISTS', key_of[index](oldest)) == 1 then break end\n"
     "    redis.call('ZREM', index, oldest)\n"
