@@ -7,7 +7,7 @@
 #include "tests/sim/rollup_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 300, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
+enum { STEPS = 220, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -93,7 +93,7 @@ static void act(struct rollup_world *w)
     struct sim *s = w->sim;
     struct rollup_runner *q = &w->runner[sim_draw(s, w->runners)];
     uint32_t partition = (uint32_t)sim_draw(s, w->parts);
-    if (sim_draw(s, 4) == 0) rollup_produce(w, q, false);
+    if (sim_draw(s, 3) == 0) rollup_produce(w, q, false);
     if (sim_draw(s, 2)) rollup_send(w, q);
     if (sim_draw(s, 2)) rollup_append(w, partition);
     if (sim_draw(s, 3) == 0) rollup_commit(w, partition);
@@ -130,7 +130,7 @@ void rollup_step(struct rollup_world *w)
     act(w);
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
-    if (sim_draw(w->sim, 200) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
+    if (sim_draw(w->sim, 120) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
     if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
 }
 
