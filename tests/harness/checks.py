@@ -85,13 +85,19 @@ def _coverage(lane):
         lane.run(os.path.join(tools.ROOT, "tests/coverage"), folder)
 
 
-def _sanitized_pipeline(lane, preset):
-    """Real daemons of a sanitized build through one sandbox's life, with kill -9, and to a clean end. Reports go to files: a daemon's exit
-    code is nobody's concern after kill -9."""
+# Real daemons through one sandbox's life, with kill -9, and to a clean end.
+SKELETON = ("tests/system/test_skeleton.py",)
+# The library of test_inject.py wants to be the first to be asked for memory; so does the sanitizers'.
+WHOLE_SYSTEM = ("tests/system", "--ignore", "tests/system/test_inject.py")
+
+
+def _sanitized_system(lane, preset, tests):
+    """System tests of a sanitized build. Reports go to files: a daemon's exit code is nobody's concern after kill -9. A library that is
+    loaded before the sanitizer's (tests/skew) takes nothing from it."""
     suppressions = "suppressions=%s " % os.path.join(tools.ROOT, "tests/tsan/suppressions") if preset == "tsan" else ""
     with tempfile.TemporaryDirectory() as folder:
         settings = "%slog_path=%s" % (suppressions, os.path.join(folder, "report"))
-        good = lane.pytest(preset, "tests/system/test_skeleton.py", TSAN_OPTIONS=settings, ASAN_OPTIONS=settings, UBSAN_OPTIONS=settings)
+        good = lane.pytest(preset, *tests, TSAN_OPTIONS=settings, ASAN_OPTIONS="verify_asan_link_order=0:" + settings, UBSAN_OPTIONS=settings)
         for name in sorted(os.listdir(folder)):
             good = False
             with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as report:
@@ -100,11 +106,11 @@ def _sanitized_pipeline(lane, preset):
 
 
 def _sanitize(lane):
-    return lane.build("asan-ubsan") and lane.ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200") and _sanitized_pipeline(lane, "asan-ubsan")
+    return lane.build("asan-ubsan") and lane.ctest("asan-ubsan", *WITHOUT_PYTHON, SANDGLASS_SIM_SEEDS="200") and _sanitized_system(lane, "asan-ubsan", SKELETON)
 
 
 def _tsan(lane):
-    return lane.build("tsan") and lane.ctest("tsan", "-R", "^(threads|sim_)") and _sanitized_pipeline(lane, "tsan")
+    return lane.build("tsan") and lane.ctest("tsan", "-R", "^(threads|sim_)") and _sanitized_system(lane, "tsan", SKELETON)
 
 
 def _system(lane):
@@ -118,9 +124,11 @@ def _harness(lane, *verb):
 COMPUTING = {"check-source": _check_source, "unit": _unit, "coverage": _coverage, "sanitize": _sanitize}
 WAITING = {"system": _system, "torture": lambda lane: _harness(lane, "torture", "--rounds", "15"), "demo": lambda lane: _harness(lane, "demo")}
 STAGES = {**COMPUTING, **WAITING}
-# Only when it is asked for. Simulations under ThreadSanitizer take minutes, fuzzing as long as one likes.
+# Only when it is asked for. Simulations under ThreadSanitizer and all system tests under any sanitizer take minutes, fuzzing as long as one likes.
 BY_NAME = {
     "tsan": lambda lane, options: _tsan(lane),
+    "system-asan": lambda lane, options: lane.build("asan-ubsan") and _sanitized_system(lane, "asan-ubsan", WHOLE_SYSTEM),
+    "system-tsan": lambda lane, options: lane.build("tsan") and _sanitized_system(lane, "tsan", WHOLE_SYSTEM),
     "fuzz": lambda lane, options: lane.run(tools.PYTHON, "tests/fuzz/run", "--runs", str(options.runs)),
 }
 
