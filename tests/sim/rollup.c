@@ -316,6 +316,7 @@ bool rollup_schedule(struct sim *s)
         w->twins = false;
         if (!s->failed) quiet(w);
     }
+    if (!s->failed && sim_draw(s, 3) == 0) rollup_check_health(w);
     if (!s->failed) rebuild(w, 1 + sim_draw(s, 2));
     rollup_end(w);
     free(w);

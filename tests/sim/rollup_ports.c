@@ -163,8 +163,8 @@ bool consumer_end(const struct consumer *c, uint32_t partition, uint64_t *end)
 enum sg_error consumer_watermarks(struct consumer *c, uint32_t partition, uint32_t timeout_ms, uint64_t *start,
                                   uint64_t *end, struct sg_fault *f)
 {
-    (void)timeout_ms;
-    if (c->process->dead || rollup_fault(world, SIM_BROKER_AWAY))
+    if (world->kafka_silent) world->sim->now += timeout_ms;
+    if (world->kafka_silent || c->process->dead || rollup_fault(world, SIM_BROKER_AWAY))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     *start = world->log.partition[partition].start;
     *end = world->topic[partition].committed;
@@ -189,7 +189,7 @@ void consumer_event_done(struct consumer_event *e)
 static bool assignment(struct consumer *c)
 {
     struct rollup_process *p = c->process;
-    if (!p->member) {
+    if (!p->member && !world->kafka_silent) {
         p->member = true;
         rollup_rebalance(world);
     }
@@ -233,7 +233,8 @@ enum sg_error consumer_poll(struct consumer *c, uint32_t timeout_ms, struct cons
         out->kind = CONSUMER_ASSIGNMENT;
         return SG_OK;
     }
-    if (!c->placed || (!world->hurried && sim_draw(world->sim, world->slow ? 2 : 16) == 0)) return SG_OK;
+    if (!c->placed || world->kafka_silent || (!world->hurried && sim_draw(world->sim, world->slow ? 2 : 16) == 0))
+        return SG_OK;
     size_t first = sim_draw(world->sim, c->count);
     for (size_t i = 0; i < c->count && out->kind == CONSUMER_NOTHING; i++) fetch(c, (first + i) % c->count, out);
     return SG_OK;

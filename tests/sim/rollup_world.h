@@ -18,7 +18,7 @@
  *
  * rollup.c holds the schedule, rollup_twins.c what chance does not bring about, rollup_runner.c runners and broker,
  * rollup_ports.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what must
- * be true. */
+ * be true, rollup_health.c what must be told. */
 #ifndef SIM_ROLLUP_WORLD_H
 #define SIM_ROLLUP_WORLD_H
 
@@ -170,6 +170,7 @@ struct rollup_world {
     struct exporter_config archiver_config;
     unsigned depth, incarnations;
     uint64_t steps_end; /* of this storm */
+    bool kafka_silent;  /* nothing comes of it, no answer and no error */
     bool twins;         /* the storm ends with two primaries that have the same vector */
     bool hurried;       /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
@@ -249,6 +250,8 @@ void rollup_old_gone(struct rollup_world *w, uint32_t shard, bool wins);
 /* Of any state at any time: cells are true at their own offsets, the vector claims no more than they hold, and the
  * watermark no more than the log does. whole: of the newest state in quiet: everything is in, indexed and reported. */
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole);
+/* In quiet: who misses an answer says so in time, and all is well again (rollup_health.c). */
+void rollup_check_health(struct rollup_world *w);
 /* Cells, indexes and marks of two states are the same bytes. */
 void rollup_check_same(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b);
 
