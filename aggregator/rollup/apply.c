@@ -177,18 +177,22 @@ static void apply_runs(const struct applying *a)
 
 /* ---- whole ---- */
 
-/* What is applied again tells what its runner waited for: it may have come back to life since the stored entry. */
-static void held_back(struct rollup_partition *p, struct wall_ms complete_through)
+/* What its runner waits for: it may be new since a shard's entry, or have come back to life. Of each shard by itself:
+ * when another one is lost the position goes back, and what this one has not stored is not applied again. */
+static void hold_back(const struct rollup *r, struct rollup_partition *p, const struct digest *d)
 {
-    if (complete_through.v && (p->replayed.v == 0 || complete_through.v < p->replayed.v))
-        p->replayed = complete_through;
+    for (uint32_t s = 0; s < r->shards; s++) {
+        struct wall_ms *held = &p->seen[s].held;
+        if (d->offset >= p->vouched[s] && (held->v == 0 || d->complete_through.v < held->v))
+            *held = d->complete_through;
+    }
 }
 
 static void apply_one(struct rollup *r, struct rollup_partition *p, struct digest *d)
 {
     struct applying a = {.r = r, .cells = &r->cells, .d = d, .vouched = p->vouched};
     assert(d->offset == p->position);
-    if (d->offset < p->marks.at && !d->unreadable) held_back(p, d->complete_through);
+    if (!d->unreadable && d->complete_through.v) hold_back(r, p, d);
     if (marks_decide(&p->marks, d)) {
         for (int w = 0; w < WINDOW_KINDS; w++) apply_window(&a, (enum window_kind)w);
         apply_runs(&a);

@@ -33,7 +33,7 @@ void rollup_flush_destroy(struct rollup_flush *f)
 
 /* ---- what the vector will say ---- */
 
-/* On replay the marks are ahead of the cells: then the entry holds back what it held back before, or everything, and
+/* Below the marks, which tell of all runners at once, the entry holds back what it held back before, or everything, and
  * what every batch since then held back. */
 static void entry_make(const struct rollup_partition *p, const struct rollup_seen *seen, struct vector_entry *e)
 {
@@ -47,7 +47,7 @@ static void entry_make(const struct rollup_partition *p, const struct rollup_see
     e->heard = seen->entry.heard;
     for (size_t i = 0; i < seen->entry.pair_count; i++) memory_sufficed(vector_entry_add(e, seen->entry.pair[i]));
     if (seen->entry.pair_count == 0) memory_sufficed(vector_entry_add(e, (struct vector_pair){{1}, e->heard}));
-    memory_sufficed(vector_entry_add(e, (struct vector_pair){p->replayed, e->heard}));
+    memory_sufficed(vector_entry_add(e, (struct vector_pair){seen->held, e->heard}));
 }
 
 /* An entry appears once something is known: a message, or that the log is empty. */
@@ -401,6 +401,7 @@ static void seen_moved(struct rollup_seen *seen, struct vector_entry *entry)
     seen->text = text;
     struct vector_entry old = seen->entry;
     seen->entry = *entry;
+    seen->held.v = 0;
     *entry = old;
 }
 

@@ -133,7 +133,6 @@ static void position_back(const struct rollup *r, struct rollup_partition *p, ui
     if (p->position == ROLLUP_NOWHERE || offset < p->position) p->position = offset;
     if (p->position < p->log_start) p->position = p->log_start;
     p->next = p->position;
-    p->replayed.v = 0;
     p->heard.v = INT64_MAX;
     for (uint32_t s = 0; s < r->shards; s++)
         if (p->seen[s].entry.heard.v < p->heard.v) p->heard = p->seen[s].entry.heard;

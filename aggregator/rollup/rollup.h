@@ -43,6 +43,7 @@ struct rollup_seen {
     bool known;
     char *text; /* the stored entry; "" when there is none; owned */
     struct vector_entry entry;
+    struct wall_ms held; /* least complete_through of what was applied beyond the entry; 0: nothing to wait for */
 };
 
 struct rollup_partition {
@@ -54,7 +55,6 @@ struct rollup_partition {
     struct wall_ms heard;
     struct rollup_seen *seen; /* by shard */
     uint64_t *vouched;        /* by shard: seen.entry.offset */
-    struct wall_ms replayed;  /* least complete_through of what was applied again since the position went back; or 0 */
     struct marks marks;
 };
 

@@ -142,13 +142,26 @@ static void listen(const struct rollup_world *w, uint32_t p, uint64_t offset, st
     }
 }
 
-/* All usage before what the entry claims, of runners that live, stands below its offset. */
+/* What all runners that live have told below the entry's offset; INT64_MAX: none lives. */
+static int64_t complete_through(const struct heard heard[static RUNNERS_MAX], const struct vector_entry *e)
+{
+    int64_t least = INT64_MAX;
+    for (uint32_t i = 0; i < RUNNERS_MAX; i++)
+        if (heard[i].seq && heard[i].time >= e->heard.v - GRACE_MS && heard[i].ct < least) least = heard[i].ct;
+    return least;
+}
+
+/* The entry claims no more than that; so all usage before its claim stands below its offset. */
 static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e)
 {
     struct rollup_world *w = l->w;
     struct heard heard[RUNNERS_MAX];
     struct watermark mark = vector_entry_watermark(e, GRACE_MS);
     listen(w, p, e->offset, heard);
+    int64_t told = complete_through(heard, e);
+    if (told < INT64_MAX && watermark_passed(mark, (struct wall_ms){told + 1}))
+        sim_fail(w->sim, "shard %u, partition %u: complete through %" PRId64 ", and its runners say %" PRId64, l->shard,
+                 p, mark.at.v, told);
     for (size_t i = 0; i < w->batches; i++) {
         const struct rollup_batch *m = &w->batch[i];
         const struct heard *h = &heard[m->runner];
@@ -174,12 +187,10 @@ static void check_vector(struct look *l, bool whole)
         if (f && !l->w->sim->failed) check_claim(l, p, &e);
         if (whole && !l->w->sim->failed) {
             struct watermark mark = vector_entry_watermark(&e, GRACE_MS);
-            int64_t least = INT64_MAX;
             listen(l->w, p, l->w->topic[p].committed, heard);
-            for (uint32_t i = 0; i < RUNNERS_MAX; i++)
-                if (heard[i].seq && heard[i].time >= e.heard.v - GRACE_MS && heard[i].ct < least) least = heard[i].ct;
+            int64_t told = complete_through(heard, &e);
             if (e.offset != l->w->topic[p].committed) sim_fail(l->w->sim, "shard %u stands behind in quiet", l->shard);
-            if (!watermark_passed(mark, (struct wall_ms){least == INT64_MAX ? 0 : least}))
+            if (!watermark_passed(mark, (struct wall_ms){told == INT64_MAX ? 0 : told}))
                 sim_fail(l->w->sim, "shard %u, partition %u: the watermark is held back", l->shard, p);
         }
         vector_entry_destroy(&e);
@@ -321,6 +332,12 @@ static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
                  c->stored_offset, c->last);
     if (n->kind == ORACLE_ROLLUP) check_rollup_index(l, c);
     if (n->kind == ORACLE_RUN) check_run_index(l, c);
+}
+
+void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct redis_state *s)
+{
+    struct look l = {.w = w, .shard = shard, .s = s};
+    check_vector(&l, false);
 }
 
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole)

@@ -145,11 +145,13 @@ static uint64_t earlier(struct rollup_world *w, const struct redis_state *s)
     return s->command - sim_draw(w->sim, most + 1);
 }
 
-/* What a flush may now have done wrong the next one mends, if the same process makes it: so it is looked at. */
-static void flushed(struct rollup_world *w, uint32_t shard)
+/* What a flush has claimed, and what it may now have done wrong, the next one mends: so it is looked at. */
+static void flushed(struct rollup_world *w, uint32_t shard, const struct redis_state *s)
 {
     struct rollup_shard *h = &w->shard[shard];
-    if (h->watched == 0 || w->others) return;
+    if (w->others) return;
+    rollup_check_claims(w, shard, s);
+    if (h->watched == 0) return;
     h->watched--;
     rollup_check_state(w, shard, &h->now, false);
 }
@@ -169,7 +171,7 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     enum redis_end end = redis_lua_run(state, q, writes, &q->reply, &why);
     if (stale) redis_state_seen(state);
     if (flush && end == REDIS_CUT) h->cut_next = false;
-    if (flush) flushed(w, q->shard);
+    if (flush) flushed(w, q->shard, state);
     if (end == REDIS_FAILED) {
         sim_fail(w->sim, "a script failed: %s", why);
         return sg_fail(f, SG_ERR_IO, "redis: an error");

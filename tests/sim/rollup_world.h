@@ -247,6 +247,8 @@ void rollup_old_gone(struct rollup_world *w, uint32_t shard, bool wins);
 
 /* ---- what must be true ---- */
 
+/* Of any state at any time: the watermark claims no more than the log does. */
+void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct redis_state *s);
 /* Of any state at any time: cells are true at their own offsets, the vector claims no more than they hold, and the
  * watermark no more than the log does. whole: of the newest state in quiet: everything is in, indexed and reported. */
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole);
