@@ -10,7 +10,7 @@
 enum {
     STEPS_LEAST = 30,
     STEPS_MORE = 100,
-    QUIET_STEPS = 600,
+    QUIET_STEPS = 1000, /* of 200 ms on average: what lands late does so within two minutes */
     LINES_A_STEP = 12,
     ZEROS_SHOWN = 16 << 10,
     SKEW_MS = 3 * HOUR_MS
