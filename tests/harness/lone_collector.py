@@ -18,6 +18,7 @@ from .process import Process, free_ports, wait_for
 MINUTE_MS = 60_000
 COUNTERS = ("cpu_us", "net_rx_bytes", "net_tx_bytes", "io_read_bytes", "io_write_bytes")
 TIMEOUT_S = 10
+DUMP_TIMEOUT_S = 120  # of a whole spool, under a sanitizer as well
 
 
 class Wire:
@@ -147,7 +148,7 @@ class LoneCollector:
 
     def rows(self, only=""):
         """What is in the spool, row by row; of one kind, or all."""
-        done = subprocess.run([tools.program("sandglass"), "spool", "dump", self.spool], capture_output=True, timeout=TIMEOUT_S, check=True)
+        done = subprocess.run([tools.program("sandglass"), "spool", "dump", self.spool], capture_output=True, timeout=DUMP_TIMEOUT_S, check=True)
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b'{"kind":"' + only.encode())]
 
     def metrics(self):

@@ -131,6 +131,7 @@ void rollup_step(struct rollup_world *w)
     if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
     if (sim_draw(w->sim, 120) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
+    if (sim_draw(w->sim, 120) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
     if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
 }
 
@@ -313,7 +314,8 @@ bool rollup_schedule(struct sim *s)
         w->steps_end = STEPS * (era + 1) / eras;
         while (s->steps < w->steps_end && sim_goes_on(s)) rollup_step(w);
         if (!s->failed && w->twins) rollup_twins(w);
-        w->twins = false;
+        if (!s->failed && w->two_lost) rollup_two_lost(w);
+        w->twins = w->two_lost = false;
         if (!s->failed) quiet(w);
     }
     if (!s->failed && sim_draw(s, 3) == 0) rollup_check_health(w);

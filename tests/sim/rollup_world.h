@@ -16,7 +16,7 @@
  * ORACLE   the world keeps every row that a runner accepted and the place of every batch in the log; what counts
  *          follows from proto/batch.md and design.md alone, by its own arithmetic (rollup_oracle.c).
  *
- * rollup.c holds the schedule, rollup_twins.c what chance does not bring about, rollup_runner.c runners and broker,
+ * rollup.c holds the schedule, rollup_staged.c what chance does not bring about, rollup_runner.c runners and broker,
  * rollup_ports.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what must
  * be true, rollup_health.c what must be told. */
 #ifndef SIM_ROLLUP_WORLD_H
@@ -169,10 +169,11 @@ struct rollup_world {
     struct exporter *archiver; /* of which the archiver is all that runs */
     struct exporter_config archiver_config;
     unsigned depth, incarnations;
-    uint64_t steps_end; /* of this storm */
-    bool kafka_silent;  /* nothing comes of it, no answer and no error */
-    bool twins;         /* the storm ends with two primaries that have the same vector */
-    bool hurried;       /* in this quiet messages come as fast as they are taken */
+    uint64_t steps_end;   /* of this storm */
+    bool kafka_silent;    /* nothing comes of it, no answer and no error */
+    bool twins, two_lost; /* the storm ends with that */
+    bool stale_in_quiet;
+    bool hurried; /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
     void (*others)(void *arg);
     void *others_arg;
@@ -192,8 +193,10 @@ void rollup_misfortune(struct rollup_world *w);
 void rollup_programs_act(struct rollup_world *w);
 /* The storm is over: nobody talks to old primaries, who sleeps has lost its partitions, somebody has them. */
 void rollup_calm(struct rollup_world *w);
-/* A shard fails over, and back when both primaries have the same vector (rollup_twins.c). */
+/* A shard fails over, and back when both primaries have the same vector (rollup_staged.c). */
 void rollup_twins(struct rollup_world *w);
+/* A shard that was rolled back reads again, and another one is lost meanwhile. */
+void rollup_two_lost(struct rollup_world *w);
 /* In quiet: turns until everything that is committed is in, and, archived, in the archive. */
 void rollup_settle(struct rollup_world *w, bool archived);
 
