@@ -4,6 +4,7 @@ A process is known by (pid, start time of that pid in the kernel's clock), so a 
 (demo, tests) the kernel kills each process when the thread that started it ends; in an unbound one (`up`) it goes on in a session of its own.
 Start bound processes from the main thread only: the kernel's bond is to the thread.
 """
+import collections
 import ctypes
 import os
 import random
@@ -14,7 +15,8 @@ import time
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_GIVEN = set()  # ports
+FIRST_PORT, PORTS_END = 12000, 32000
+_GIVEN = collections.OrderedDict()  # ports, the oldest first
 
 
 class HarnessError(Exception):
@@ -29,19 +31,22 @@ def port_share():
 
 def free_ports(count):
     """Ports that nobody listens on, below the range from which the kernel takes the ports of outgoing connections. A port is chosen long before
-    anybody listens on it, and is free while its owner is dead: hence the shares, and no port is given twice by one process."""
+    anybody listens on it, and is free while its owner is dead: hence the shares, and a process is not given one
+    again before half of its share has been."""
     share, shares = port_share()
     found = []
     while len(found) < count:
-        port = random.SystemRandom().randrange(12000 + share, 32000, shares)
+        port = random.SystemRandom().randrange(FIRST_PORT + share, PORTS_END, shares)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         if port not in _GIVEN:
-            _GIVEN.add(port)
+            _GIVEN[port] = True
             found.append(port)
+        if len(_GIVEN) > (PORTS_END - FIRST_PORT) // shares // 2:
+            _GIVEN.popitem(last=False)
     return found
 
 
