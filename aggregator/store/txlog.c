@@ -89,16 +89,17 @@ static enum sg_error make_producer(struct txlog *log, const struct txlog_config 
     return log->topic ? SG_OK : sg_fail(f, SG_ERR_CONFIG, "topic %s is refused", log->name);
 }
 
-/* In slices, so that the owner's watchdog is fed; a slice that timed out is resumed by the next. */
-static enum sg_error fence_older(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
-                                 struct sg_fault *f)
+/* In slices, so that the owner's watchdog is fed; a slice that timed out is resumed by the next. Without a limit of its
+ * own an abort waits for a broker for ever. */
+static enum sg_error in_slices(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
+                               rd_kafka_error_t *call(rd_kafka_t *, int), const char *name, struct sg_fault *f)
 {
     for (;;) {
-        rd_kafka_error_t *e = rd_kafka_init_transactions(log->rk, TXLOG_TICK_MS);
+        rd_kafka_error_t *e = call(log->rk, TXLOG_TICK_MS);
         if (!e) return SG_OK;
         bool again = rd_kafka_error_is_retriable(e) || rd_kafka_error_code(e) == RD_KAFKA_RESP_ERR__TIMED_OUT;
         bool stop = again && txlog_tick(config);
-        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, SG_OK, "init_transactions", f);
+        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, SG_OK, name, f);
         rd_kafka_error_destroy(e);
         if (stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     }
@@ -127,7 +128,8 @@ static enum sg_error produce_all(struct txlog *log, const struct txlog_bytes *re
 }
 
 /* An aborted record: *offset is where it stands. */
-static enum sg_error barrier(struct txlog *log, uint64_t deadline_ms, uint64_t *offset, struct sg_fault *f)
+static enum sg_error barrier(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
+                             uint64_t *offset, struct sg_fault *f)
 {
     static const struct txlog_bytes nothing = {"", 0};
     enum sg_error e = produce_all(log, &nothing, 1, f);
@@ -142,8 +144,7 @@ static enum sg_error barrier(struct txlog *log, uint64_t deadline_ms, uint64_t *
         return sg_fail(f, log->report_error ? txlog_error(log->report_error) : SG_ERR_TIMEOUT,
                        "topic %s partition %d: a record could not be written", log->name, log->partition);
     *offset = log->offsets[0];
-    rd_kafka_error_t *error = rd_kafka_abort_transaction(log->rk, -1);
-    return error ? fail_with(log, error, SG_OK, "abort", f) : SG_OK;
+    return in_slices(log, config, deadline_ms, rd_kafka_abort_transaction, "abort", f);
 }
 
 /* Reads until nothing committed below the barrier can be missing. The deadline is for silence, not for the whole. */
@@ -186,8 +187,8 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     strncpy(log->name, config->topic, sizeof log->name - 1);
     enum sg_error e = make_producer(log, config, f);
     if (e == SG_OK) txlog_prime(log->rk, log->topic, TXLOG_PRIME_MS);
-    if (e == SG_OK) e = fence_older(log, config, deadline_ms, f);
-    if (e == SG_OK) e = barrier(log, deadline_ms, &offset, f);
+    if (e == SG_OK) e = in_slices(log, config, deadline_ms, rd_kafka_init_transactions, "init_transactions", f);
+    if (e == SG_OK) e = barrier(log, config, deadline_ms, &offset, f);
     if (e == SG_OK) e = read_past(log, config, from, offset, each, arg, f);
     if (e != SG_OK) {
         txlog_destroy(log);
