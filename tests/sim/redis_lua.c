@@ -295,14 +295,24 @@ static void *pooled(void *arg, void *p, size_t old_bytes, size_t bytes)
     return NULL;
 }
 
+/* Of the turn that is taken; and at the end of the program it is closed, for a leak checker does not understand its
+ * pointers. */
+static lua_State *kept;
+
+static void interpreter_end(void)
+{
+    if (kept) lua_close(kept);
+    kept = NULL;
+}
+
 static lua_State *interpreter(void)
 {
-    static lua_State *l;
-    static int turn;
-    if (l && turn == sim_turn) return l;
-    if (l) lua_close(l);
+    static int turn = -1;
+    if (kept && turn == sim_turn) return kept;
+    if (turn == -1 && atexit(interpreter_end)) abort();
+    interpreter_end();
     turn = sim_turn;
-    l = lua_newstate(pooled, NULL);
+    lua_State *l = kept = lua_newstate(pooled, NULL);
     if (!l) abort();
     (void)lua_gc(l, LUA_GCSETPAUSE, GC_PAUSE_PERCENT);
     luaL_openlibs(l);
