@@ -5,6 +5,7 @@
 #include <librdkafka/rdkafka_mock.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "aggregator/store/txlog.h"
 
@@ -109,6 +110,36 @@ Test(txlog, a_commit_without_an_answer_is_unknown, .init = start, .fini = end)
     log = open_log(&s);
     cr_assert_eq(txlog_append(log, two, 1, NULL, &f), SG_OK, "%s", f.text);
     txlog_destroy(log);
+}
+
+/* Its connection ends at every EndTxn, which the client sends again by itself. */
+static void transactions_do_not_end(void)
+{
+    rd_kafka_resp_err_t gone[1000];
+    for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) gone[i] = RD_KAFKA_RESP_ERR__TRANSPORT;
+    rd_kafka_mock_push_request_errors_array(cluster, END_TXN, sizeof gone / sizeof *gone, gone);
+}
+
+static int64_t seconds(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+Test(txlog, what_a_broker_does_not_end_comes_to_an_end, .init = start, .fini = end, .timeout = 60)
+{
+    struct seen s;
+    struct sg_fault f = {0};
+    struct txlog *log = open_log(&s), *another = NULL;
+    transactions_do_not_end();
+    int64_t begun = seconds();
+    cr_assert_eq(txlog_append(log, two, 2, NULL, &f), SG_ERR_UNKNOWN, "%s", f.text);
+    cr_assert_lt(seconds() - begun, 10);
+    txlog_destroy(log);
+    begun = seconds();
+    cr_assert_neq(txlog_open(&another, &config, 0, see, &s, &f), SG_OK);
+    cr_assert_lt(seconds() - begun, 10);
 }
 
 Test(txlog, too_much_is_refused_and_the_log_lives_on, .init = start, .fini = end)
