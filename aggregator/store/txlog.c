@@ -89,8 +89,8 @@ static enum sg_error make_producer(struct txlog *log, const struct txlog_config 
     return log->topic ? SG_OK : sg_fail(f, SG_ERR_CONFIG, "topic %s is refused", log->name);
 }
 
-/* In slices, so that the owner's watchdog is fed; a slice that timed out is resumed by the next. Without one, or with
- * -1, the call waits for ever for a broker whose connections end. */
+/* In slices, so that the owner's watchdog is fed; a slice that timed out is resumed by the next. With -1 librdkafka
+ * 2.0 waits for ever when the coordinator's connections end at each attempt. */
 static enum sg_error in_slices(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
                                rd_kafka_error_t *call(rd_kafka_t *, int), const char *name, struct sg_fault *f)
 {
@@ -227,7 +227,7 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
     if (too_much(records, count)) return sg_fail(f, SG_ERR_LIMIT, "topic %s: too much for one transaction", log->name);
     enum sg_error e = produce_all(log, records, count, f);
     if (e != SG_OK) return e;
-    rd_kafka_error_t *error = rd_kafka_commit_transaction(log->rk, (int)log->timeout_ms); /* -1 may be for ever */
+    rd_kafka_error_t *error = rd_kafka_commit_transaction(log->rk, (int)log->timeout_ms); /* not -1, as above */
     if (error) return fail_with(log, error, SG_ERR_UNKNOWN, "commit", f);
     if (!reports_are_sound(log)) {
         log->dead = true;

@@ -1,5 +1,5 @@
-/* The simulated Redis and a real one get the same calls of the scripts that ship, by seed, some of them
- * without memory: every answer and, at the end, every key must be the same. usage: redis_model REDIS-SERVER FOLDER */
+/* The simulated Redis and a real one get the same calls of the scripts that ship, by seed, some of them without memory:
+ * every answer and, at the end, every key must be the same. usage: redis_model REDIS-SERVER FOLDER */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -31,7 +31,7 @@ static struct rollup_process *someone(struct rollup_world *w)
     size_t first = sim_draw(w->sim, PROCESSES);
     for (size_t i = 0; i < PROCESSES; i++) {
         struct rollup_process *p = &w->process[(first + i) % PROCESSES];
-        if (p->alive && !p->busy && p->asleep_until <= w->sim->now) return p;
+        if (rollup_awake(w, p) && !p->busy) return p;
     }
     return NULL;
 }
@@ -172,7 +172,7 @@ void rollup_settle(struct rollup_world *w, bool archived)
     for (size_t i = 0; i < PROCESSES; i++) w->process[i].aggregator.rollup.chunk_cells = CHUNK_IN_QUIET;
     for (int round = 0; round < ROUNDS_MAX && !s->failed; round++) {
         for (size_t i = 0; i < PROCESSES; i++)
-            if (w->process[i].alive && w->process[i].asleep_until <= s->now) rollup_process_turn(w, &w->process[i]);
+            if (rollup_awake(w, &w->process[i])) rollup_process_turn(w, &w->process[i]);
         for (uint32_t i = 0; archived && i < w->shards; i++) (void)rollup_archive(w, i);
         s->now += (int64_t)sim_draw(s, 4 * SECOND_MS);
         if (all_in(w) && (!archived || all_archived(w))) return;
@@ -193,11 +193,12 @@ void rollup_calm(struct rollup_world *w)
     for (uint32_t s = 0; s < w->shards; s++) {
         rollup_old_gone(w, s, false);
         w->shard[s].away_until = 0;
+        w->shard[s].stale_reads = 0;
     }
     for (size_t i = 0; i < PROCESSES; i++) {
         struct rollup_process *p = &w->process[i];
         p->stopping = false;
-        p->member = p->alive && p->asleep_until <= w->sim->now;
+        p->member = rollup_awake(w, p);
         if (!p->member)
             p->asleep_until = INT64_MAX; /* through the quiet: with what it knows it goes on in the next storm */
     }

@@ -1,6 +1,6 @@
-/* Health tells the truth (design.md, law 9): an aggregator with partitions, to whom Kafka or a shard of Redis falls
- * silent when everything is in, is red within ten seconds and says who it is, and stays so for as long as the silence,
- * also when the group has meanwhile given its place to others; and whoever runs is green again by itself. */
+/* Health tells the truth (design.md, law 9). When everything is in, Kafka or a shard of Redis falls silent to an
+ * aggregator that has partitions. Within ten seconds it is red and names the silent one, and stays so as long as that
+ * is silent, also when the group gives its place to others meanwhile. Then whoever runs is green again by itself. */
 #include <string.h>
 
 #include "tests/sim/rollup_world.h"
@@ -9,17 +9,12 @@ enum { TOLD_MS = 10 * SECOND_MS, SILENCE_MS = 20 * SECOND_MS, WELL_MS = 30 * SEC
 
 #define NEVER INT64_MAX
 
-static bool awake(const struct rollup_world *w, const struct rollup_process *p)
-{
-    return p->alive && p->asleep_until <= w->sim->now;
-}
-
 static struct rollup_process *with_partitions(struct rollup_world *w)
 {
     for (size_t i = 0; i < PROCESSES; i++) {
         size_t count = 0;
         struct rollup_process *p = &w->process[i];
-        if (awake(w, p)) (void)consumer_partitions(p->aggregator.consumer, &count);
+        if (rollup_awake(w, p)) (void)consumer_partitions(p->aggregator.consumer, &count);
         if (count > 0 && p->member && !p->pending) return p;
     }
     return NULL;
@@ -58,9 +53,9 @@ static void green_again(struct rollup_world *w)
     struct health_report r;
     for (int64_t end = w->sim->now + WELL_MS; w->sim->now < end && !w->sim->failed; w->sim->now += 5 * STEP_MS)
         for (size_t i = 0; i < PROCESSES; i++)
-            if (awake(w, &w->process[i])) rollup_process_turn(w, &w->process[i]);
+            if (rollup_awake(w, &w->process[i])) rollup_process_turn(w, &w->process[i]);
     for (size_t i = 0; i < PROCESSES && !w->sim->failed; i++) {
-        if (!awake(w, &w->process[i])) continue;
+        if (!rollup_awake(w, &w->process[i])) continue;
         health_judge(&w->process[i].aggregator.health, &r);
         if (!r.healthy) sim_fail(w->sim, "all is well, and %s says: %s", w->process[i].name, r.reason);
     }

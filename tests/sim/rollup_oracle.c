@@ -175,12 +175,12 @@ static void reckon(const struct rollup_world *w, struct rollup_batch *m)
 
 /* ---- what a shard should hold ---- */
 
-static bool lives(const struct rollup_world *w, uint32_t shard, const struct oracle_name *n)
+/* here: by team. */
+static bool lives(const struct rollup_world *w, const bool here[static TEAMS], const struct oracle_name *n)
 {
     const struct rollup_sandbox *b = &w->sandbox[n->sandbox];
     bool rollup = n->kind == ORACLE_ROLLUP;
-    uint32_t team = rollup ? n->team : b->team;
-    if (shard_of_team((char[]){'t', (char)('0' + team), 0}, w->shards) != shard) return false;
+    if (!here[rollup ? n->team : b->team]) return false;
     if (rollup) return n->window != WINDOW_MINUTE || n->start >= w->era_start;
     return b->era == w->era;
 }
@@ -194,6 +194,8 @@ static void bring(struct oracle *o, const struct oracle_part *part, uint64_t off
 
 void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard, const uint64_t vouched[static PARTS_MAX])
 {
+    bool here[TEAMS];
+    for (uint32_t i = 0; i < TEAMS; i++) here[i] = shard_of_team((char[]){'t', (char)('0' + i), 0}, w->shards) == shard;
     for (uint32_t p = 0; p < w->parts; p++) {
         for (uint64_t offset = 0; offset < w->topic[p].committed; offset++) {
             const struct rollup_place *place = &w->topic[p].place[offset];
@@ -201,7 +203,7 @@ void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard, c
             struct rollup_batch *m = &w->batch[place->batch];
             if (!m->part) reckon(w, m);
             for (size_t i = 0; i < m->parts; i++)
-                if (lives(w, shard, &m->part[i].name)) bring(o, &m->part[i], offset, vouched[p]);
+                if (lives(w, here, &m->part[i].name)) bring(o, &m->part[i], offset, vouched[p]);
         }
     }
 }

@@ -36,7 +36,7 @@ struct oracle_cell {
     struct oracle_name name;
     bool stored;
     uint64_t stored_offset; /* what the stored cell says; 0: there is none */
-    uint64_t last;          /* one past the last offset below the vector's that does */
+    uint64_t last;          /* one past the last offset below the vector's that brings something to it */
     struct oracle_sums want, got;
 };
 

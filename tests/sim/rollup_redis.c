@@ -165,7 +165,7 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     bool full = befalls(s, SIM_REDIS_FULL), flush = q->script == script_flush;
     bool cut = !full && ((flush && h->cut_next) || befalls(s, SIM_SCRIPT_CUT));
     int32_t writes = full ? REDIS_NO_MEMORY : cut ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
-    bool stale = q->script == script_read && (!w->sim->quiet || w->stale_in_quiet) && h->stale_reads;
+    bool stale = q->script == script_read && h->stale_reads;
     h->stale_reads -= stale;
     if (stale) redis_state_see(state, earlier(w, state));
     enum redis_end end = redis_lua_run(state, q, writes, &q->reply, &why);

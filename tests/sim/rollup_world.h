@@ -114,7 +114,7 @@ struct rollup_shard {
     int64_t away_until;
     unsigned watched;     /* after each of so many flushes it is looked at */
     uint64_t stale_reads; /* so many of the next are answered by a replica that lags */
-    bool cut_next;        /* the next flush is cut */
+    bool cut_next;        /* flushes are cut until one has not come to its end */
 };
 
 /* A script whose caller has given up waiting. */
@@ -171,13 +171,18 @@ struct rollup_world {
     unsigned depth, incarnations;
     uint64_t steps_end;   /* of this storm */
     bool kafka_silent;    /* nothing comes of it, no answer and no error */
-    bool twins, two_lost; /* the storm ends with that */
-    bool stale_in_quiet;
-    bool hurried; /* in this quiet messages come as fast as they are taken */
+    bool twins, two_lost; /* what is staged when the storm is over (rollup_staged.c) */
+    bool hurried;         /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
     void (*others)(void *arg);
     void *others_arg;
 };
+
+/* It lives, and is not stopped. */
+static inline bool rollup_awake(const struct rollup_world *w, const struct rollup_process *p)
+{
+    return p->alive && p->asleep_until <= w->sim->now;
+}
 
 /* One of the world's faults happens now; never in quiet. */
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind);
