@@ -17,7 +17,8 @@ enum {
     PROBE_MS = 3 * SECOND_MS, /* with the allowance of a fault: red within 10 s also when there is nothing to push */
     BUSY_WAIT_MS = 50,
     IDLE_WAIT_MS = 200,
-    FAREWELL_MS = 3 * SECOND_MS, /* for answers under way when asked to stop */
+    FAREWELL_MS = 3 * SECOND_MS,     /* for answers under way when asked to stop */
+    LAST_COMMITS_MS = 5 * SECOND_MS, /* likewise, for the commits of all shards together */
 };
 
 #define COMPONENT(id, name, allowance, hold) {name, allowance, hold},
@@ -39,6 +40,18 @@ static bool on_wait(void *arg)
     health_alive(&x->health);
     if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
     return loop_stopping(&x->loop);
+}
+
+/* The watchdog is fed and health is not: that a commit hangs is told. */
+static bool on_commit_wait(void *arg)
+{
+    struct exporter *x = arg;
+    struct sg_fault f;
+    service_alive();
+    if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
+    if (!loop_stopping(&x->loop)) return false;
+    if (!x->stop_by.v) x->stop_by.v = loop_now(&x->loop).v + LAST_COMMITS_MS;
+    return loop_now(&x->loop).v >= x->stop_by.v;
 }
 
 /* ---- making ---- */
@@ -128,6 +141,7 @@ enum sg_error exporter_init(struct exporter *x, const struct exporter_config *co
     memset(x, 0, sizeof *x);
     x->config = config;
     x->waiter = (struct txlog_waiter){on_wait, x};
+    x->commit_waiter = (struct txlog_waiter){on_commit_wait, x};
     counters_init(&x->counters, counter_specs, EXPORTER_COUNTER_COUNT);
     health_init(&x->health, components, EXPORTER_COMPONENT_COUNT, NULL);
     enum sg_error e = loop_init(&x->loop, NULL, f);

@@ -16,7 +16,8 @@ static void log_config(const struct exporter *x, const struct shard *s, struct t
                                  .transactional_id = id,
                                  .client_id = x->config->instance,
                                  .kafka = x->kafka,
-                                 .wait = &x->waiter};
+                                 .wait = &x->waiter,
+                                 .append_wait = &x->commit_waiter};
 }
 
 /* ---- opening, folding ---- */

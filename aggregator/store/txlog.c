@@ -21,6 +21,7 @@ struct txlog {
     rd_kafka_topic_t *topic;
     int32_t partition;
     uint32_t timeout_ms;
+    const struct txlog_waiter *append_wait;
     bool dead;
     uint64_t end;
     /* the transaction that is open */
@@ -89,19 +90,23 @@ static enum sg_error make_producer(struct txlog *log, const struct txlog_config 
     return log->topic ? SG_OK : sg_fail(f, SG_ERR_CONFIG, "topic %s is refused", log->name);
 }
 
-/* In slices, so that the owner's watchdog is fed; a slice that timed out is resumed by the next. With -1 librdkafka
- * 2.0 waits for ever when the coordinator's connections end at each attempt. */
-static enum sg_error in_slices(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
-                               rd_kafka_error_t *call(rd_kafka_t *, int), const char *name, struct sg_fault *f)
+/* In slices, so that the owner's watchdog is fed and SIGTERM heard; a slice that timed out is resumed by the next. With
+ * -1 librdkafka 2.0 waits for ever when the coordinator's connections end at each attempt. Errors as fail_with's. */
+static enum sg_error in_slices(struct txlog *log, const struct txlog_waiter *wait, uint64_t deadline_ms,
+                               rd_kafka_error_t *call(rd_kafka_t *, int), enum sg_error otherwise, const char *name,
+                               struct sg_fault *f)
 {
     for (;;) {
         rd_kafka_error_t *e = call(log->rk, TXLOG_TICK_MS);
         if (!e) return SG_OK;
         bool again = rd_kafka_error_is_retriable(e) || rd_kafka_error_code(e) == RD_KAFKA_RESP_ERR__TIMED_OUT;
-        bool stop = again && txlog_tick(config);
-        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, SG_OK, name, f);
+        bool stop = again && txlog_tick(wait);
+        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, otherwise, name, f);
         rd_kafka_error_destroy(e);
-        if (stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
+        if (!stop) continue;
+        log->dead = true;
+        return sg_fail(f, otherwise ? otherwise : SG_ERR_STATE, "topic %s partition %d: %s: asked to stop", log->name,
+                       log->partition, name);
     }
 }
 
@@ -132,19 +137,24 @@ static enum sg_error barrier(struct txlog *log, const struct txlog_config *confi
                              uint64_t *offset, struct sg_fault *f)
 {
     static const struct txlog_bytes nothing = {"", 0};
+    bool stop = false;
     enum sg_error e = produce_all(log, &nothing, 1, f);
     if (e != SG_OK) return e;
-    while (!log->reported && !log->report_error && txlog_now_ms() < deadline_ms) rd_kafka_poll(log->rk, TXLOG_TICK_MS);
+    while (!log->reported && !log->report_error && !stop && txlog_now_ms() < deadline_ms) {
+        rd_kafka_poll(log->rk, TXLOG_TICK_MS);
+        stop = txlog_tick(config->wait);
+    }
     char text[SG_FAULT_BYTES];
     rd_kafka_resp_err_t fatal = rd_kafka_fatal_error(log->rk, text, sizeof text);
     if (fatal)
         return sg_fail(f, txlog_error(fatal), "topic %s partition %d: %s", log->name, log->partition,
                        rd_kafka_err2str(fatal));
+    if (!log->reported && !log->report_error && stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     if (!log->reported)
         return sg_fail(f, log->report_error ? txlog_error(log->report_error) : SG_ERR_TIMEOUT,
                        "topic %s partition %d: a record could not be written", log->name, log->partition);
     *offset = log->offsets[0];
-    return in_slices(log, config, deadline_ms, rd_kafka_abort_transaction, "abort", f);
+    return in_slices(log, config->wait, deadline_ms, rd_kafka_abort_transaction, SG_OK, "abort", f);
 }
 
 /* Reads until nothing committed below the barrier can be missing. The deadline is for silence, not for the whole. */
@@ -157,7 +167,7 @@ static enum sg_error read_past(struct txlog *log, const struct txlog_config *con
     while (e == SG_OK && txlog_reader_position(r) <= offset) {
         e = txlog_reader_poll(r, TXLOG_TICK_MS, 1000, each, arg, f);
         if (e == SG_ERR_UNREACHABLE) e = SG_OK; /* it retries by itself until the deadline */
-        if (e == SG_OK && txlog_tick(config)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
+        if (e == SG_OK && txlog_tick(config->wait)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
         if (txlog_reader_position(r) > seen) {
             seen = txlog_reader_position(r);
             deadline_ms = txlog_now_ms() + log->timeout_ms;
@@ -184,10 +194,12 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     }
     log->partition = (int32_t)config->partition;
     log->timeout_ms = txlog_timeout_ms(config);
+    log->append_wait = config->append_wait;
     strncpy(log->name, config->topic, sizeof log->name - 1);
     enum sg_error e = make_producer(log, config, f);
     if (e == SG_OK) txlog_prime(log->rk, log->topic, TXLOG_PRIME_MS);
-    if (e == SG_OK) e = in_slices(log, config, deadline_ms, rd_kafka_init_transactions, "init_transactions", f);
+    if (e == SG_OK)
+        e = in_slices(log, config->wait, deadline_ms, rd_kafka_init_transactions, SG_OK, "init_transactions", f);
     if (e == SG_OK) e = barrier(log, config, deadline_ms, &offset, f);
     if (e == SG_OK) e = read_past(log, config, from, offset, each, arg, f);
     if (e != SG_OK) {
@@ -227,8 +239,9 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
     if (too_much(records, count)) return sg_fail(f, SG_ERR_LIMIT, "topic %s: too much for one transaction", log->name);
     enum sg_error e = produce_all(log, records, count, f);
     if (e != SG_OK) return e;
-    rd_kafka_error_t *error = rd_kafka_commit_transaction(log->rk, (int)log->timeout_ms); /* not -1, as above */
-    if (error) return fail_with(log, error, SG_ERR_UNKNOWN, "commit", f);
+    e = in_slices(log, log->append_wait, txlog_now_ms() + log->timeout_ms, rd_kafka_commit_transaction, SG_ERR_UNKNOWN,
+                  "commit", f);
+    if (e != SG_OK) return e;
     if (!reports_are_sound(log)) {
         log->dead = true;
         return sg_fail(f, SG_ERR_UNKNOWN, "topic %s partition %d: delivery reports do not add up", log->name,

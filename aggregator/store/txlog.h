@@ -43,10 +43,12 @@ struct txlog_config {
     const char *client_id;           /* shown in the broker's logs */
     const char *const *kafka;        /* more librdkafka properties, name, value, ..., NULL (security); NULL: none */
     uint32_t timeout_ms;             /* of one open (without the reading), one append; 0: 10 s */
-    const struct txlog_waiter *wait; /* NULL: none */
+    const struct txlog_waiter *wait; /* while open blocks; NULL: none */
+    const struct txlog_waiter *append_wait; /* while append does; kept; NULL: none */
 };
 
-/* Called about every 100 ms while open blocks: for watchdogs; true asks to give up (SIGTERM): open fails with STATE. */
+/* Called about every 100 ms while a call blocks: for watchdogs; true asks to give up (SIGTERM): open fails with STATE,
+ * append with UNKNOWN. */
 struct txlog_waiter {
     bool (*tick)(void *arg);
     void *arg;

@@ -106,9 +106,9 @@ uint32_t txlog_timeout_ms(const struct txlog_config *config)
     return config->timeout_ms ? config->timeout_ms : TXLOG_TIMEOUT_MS_DEFAULT;
 }
 
-bool txlog_tick(const struct txlog_config *config)
+bool txlog_tick(const struct txlog_waiter *wait)
 {
-    return config->wait && config->wait->tick(config->wait->arg);
+    return wait && wait->tick(wait->arg);
 }
 
 void txlog_prime(rd_kafka_t *rk, rd_kafka_topic_t *topic, uint32_t timeout_ms)

@@ -20,8 +20,8 @@ enum sg_error txlog_error(rd_kafka_resp_err_t e);
 uint64_t txlog_now_ms(void);
 /* config->timeout_ms or the default. */
 uint32_t txlog_timeout_ms(const struct txlog_config *config);
-/* Calls the waiter; true: give up. */
-bool txlog_tick(const struct txlog_config *config);
+/* Calls the waiter, if there is one; true: give up. */
+bool txlog_tick(const struct txlog_waiter *wait);
 /* Learns the topic's leaders at once, waiting up to timeout_ms; without it the client finds them in steps of a quarter
  * of a second or more. Failure shows later. */
 void txlog_prime(rd_kafka_t *rk, rd_kafka_topic_t *topic, uint32_t timeout_ms);

@@ -2,6 +2,7 @@
 again without a restart."""
 import collections
 import json
+import signal
 import subprocess
 import time
 import urllib.request
@@ -211,4 +212,29 @@ def test_a_full_spool_stops_acking_and_goes_on_when_kafka_is_back(make_pipeline)
     assert is_red(pipeline, "collector-r1", "spool: the spool is full")
     pipeline.kafka.start()
     pipeline.kafka.wait_ready()
+    assert_exact(pipeline, fleet)
+
+
+STOP_S = 12  # systemd waits for 30
+# All that may hang while the programs that talk to it are asked to stop.
+HANGS = {"kafka": ("collector-r1", "aggregator", "exporter", "api"), "redis": ("aggregator", "exporter", "api"), "stripe": ("exporter",)}
+
+
+def test_who_is_asked_to_stop_while_something_hangs_stops(make_pipeline):
+    pipeline = make_pipeline()
+    fleet = start_fleet(pipeline, events=100_000, seconds=40, span_ms=300 * 3_600_000)
+    for what, names in HANGS.items():
+        billed = len(pipeline.billed())
+        wait_for("more to be billed", lambda: len(pipeline.billed()) > billed + 20, 40)
+        pipeline.processes()[what].signal(STOP)
+        time.sleep(2)  # whoever waits for it waits now
+        began = time.monotonic()
+        for name in names:
+            pipeline.programs[name].signal(signal.SIGTERM)
+        for name in names:
+            pipeline.programs[name].wait_gone(STOP_S)
+            print("%s hangs: %s took %.1f s to stop" % (what, name, time.monotonic() - began))
+        pipeline.processes()[what].signal(CONT)
+        for name in names:
+            back(pipeline, name)
     assert_exact(pipeline, fleet)

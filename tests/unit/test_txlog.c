@@ -142,6 +142,52 @@ Test(txlog, what_a_broker_does_not_end_comes_to_an_end, .init = start, .fini = e
     cr_assert_lt(seconds() - begun, 10);
 }
 
+/* Says so after so many calls. */
+struct patience {
+    int calls, most;
+};
+
+static bool out_of_patience(void *arg)
+{
+    struct patience *p = arg;
+    return ++p->calls > p->most;
+}
+
+Test(txlog, a_commit_that_takes_long_is_waited_for, .init = start, .fini = end)
+{
+    struct seen s;
+    struct sg_fault f = {0};
+    struct patience patience = {.most = 1000};
+    struct txlog_waiter waiter = {out_of_patience, &patience};
+    config.append_wait = &waiter;
+    struct txlog *log = open_log(&s);
+    cr_assert_eq(rd_kafka_mock_broker_set_rtt(cluster, 1, 350), RD_KAFKA_RESP_ERR_NO_ERROR);
+    cr_assert_eq(txlog_append(log, two, 2, NULL, &f), SG_OK, "%s", f.text);
+    cr_assert_gt(patience.calls, 1);
+    cr_assert_eq(rd_kafka_mock_broker_set_rtt(cluster, 1, 0), RD_KAFKA_RESP_ERR_NO_ERROR);
+    txlog_destroy(log);
+    log = open_log(&s);
+    cr_assert_str_eq(s.text, "ab");
+    txlog_destroy(log);
+}
+
+Test(txlog, an_append_ends_when_asked_to_stop, .init = start, .fini = end, .timeout = 60)
+{
+    struct seen s;
+    struct sg_fault f = {0};
+    struct patience patience = {.most = 2};
+    struct txlog_waiter waiter = {out_of_patience, &patience};
+    config.append_wait = &waiter;
+    config.timeout_ms = 50 * 1000;
+    struct txlog *log = open_log(&s);
+    transactions_do_not_end();
+    int64_t begun = seconds();
+    cr_assert_eq(txlog_append(log, two, 2, NULL, &f), SG_ERR_UNKNOWN, "%s", f.text);
+    cr_assert_eq(txlog_append(log, two, 2, NULL, &f), SG_ERR_UNKNOWN, "dead for good");
+    txlog_destroy(log);
+    cr_assert_lt(seconds() - begun, 10);
+}
+
 Test(txlog, too_much_is_refused_and_the_log_lives_on, .init = start, .fini = end)
 {
     struct seen s;
