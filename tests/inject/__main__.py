@@ -27,8 +27,10 @@ def main():
     parser.add_argument("--fault", type=Fault.parse, help="this one, as a case prints it")
     parser.add_argument("--dir", default=os.path.join(tools.STATE, "inject"))
     options = parser.parse_args()
-    programs = options.program or list(campaign.PROGRAMS)
-    parts = [(options, programs, number) for number in range(options.worlds)]
+    planned = campaign.plan(options, options.program or list(campaign.PROGRAMS))
+    for program, faults in planned:
+        print("%s: %d cases" % (program, len(faults)), flush=True)
+    parts = [(options, planned, number) for number in range(options.worlds)]
     with concurrent.futures.ProcessPoolExecutor(options.worlds) as pool:
         cases = [case for part in pool.map(campaign.run_part, parts) for case in part]
     print(verdict.summary(cases))

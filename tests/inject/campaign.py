@@ -3,6 +3,9 @@ import collections
 import os
 import random
 import shutil
+import traceback
+
+from harness.process import port_share
 
 from . import lone, whole
 from .faults import enumerate_faults
@@ -77,16 +80,41 @@ def sample(faults, count, seed):
     return [fault for _, fault in sorted(rank, key=lambda pair: pair[0])][:count]
 
 
-def run_part(part):
-    """Every n-th case of the programs: what one of several workers does."""
-    options, programs, number = part
+def plan(options, programs):
+    """[(program, its cases)]: listed once, so that several workers share one list and none is left out."""
     cases = []
     for program in programs:
+        faults = [options.fault]
+        if not options.fault:
+            world = make_world(program, os.path.join(options.dir, program + "-count"))
+            try:
+                faults = choose(world, program, options.objects, options.calls)
+            finally:
+                world.close()
+        cases.append((program, sample(faults, options.sample, options.seed)))
+    return cases
+
+
+def run_part(part):
+    """Every n-th case of a plan: what one of several workers does, with ports of its own."""
+    options, planned, number = part
+    share, shares = port_share()
+    os.environ["SANDGLASS_PORTS"] = "%d/%d" % (share + number * shares, shares * options.worlds)
+    try:
+        return run_cases(options, planned, number)
+    except Exception:
+        traceback.print_exc()  # now, and not when all other workers have ended
+        raise
+
+
+def run_cases(options, planned, number):
+    """See run_part."""
+    cases = []
+    for program, faults in planned:
         folder = os.path.join(options.dir, "%s-%d" % (program, number))
         world, done = make_world(program, folder), 0
         try:
-            faults = [options.fault] if options.fault else choose(world, program, options.objects, options.calls)
-            for fault in sample(faults, options.sample, options.seed)[number::options.worlds]:
+            for fault in faults[number::options.worlds]:
                 if done == CASES_PER_WORLD:
                     world.close()
                     world, done = make_world(program, folder), 0
