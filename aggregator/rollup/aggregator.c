@@ -246,6 +246,13 @@ static enum sg_error check_log(struct aggregator *a, uint32_t p, struct sg_fault
     a->silent[p] = e != SG_OK;
     if (e) return e;
     a->ends[p] = end;
+    if (rollup_misses(&a->rollup, p, start)) {
+        (void)!sync_flush(&a->sync, f); /* as in reassign */
+        rollup_drop(&a->rollup, p);
+        rollup_take(&a->rollup, p);
+        e = know(a, f);
+        if (e) return e;
+    }
     uint64_t missed = rollup_log_start(&a->rollup, p, start);
     if (missed) {
         log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,

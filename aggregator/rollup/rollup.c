@@ -80,6 +80,13 @@ void rollup_drop(struct rollup *r, uint32_t partition)
     p->taken = false;
 }
 
+static bool knows_all(const struct rollup *r, const struct rollup_partition *p)
+{
+    for (uint32_t s = 0; s < r->shards; s++)
+        if (!p->seen[s].known) return false;
+    return true;
+}
+
 bool rollup_unknown(const struct rollup *r, uint32_t shard)
 {
     for (uint32_t p = 0; p < r->partitions; p++)
@@ -158,12 +165,39 @@ enum sg_error rollup_know(struct rollup *r, uint32_t shard, uint32_t partition, 
     return SG_OK;
 }
 
+/* Of what a shard has of the log, start is this far ahead. One without an entry was restored: it has what was archived
+ * before the stored marks were, whose `at` was then where the log stood. An archive that lags says so itself. */
+static uint64_t missed_by(const struct rollup_partition *p, const struct rollup_seen *seen, uint64_t start)
+{
+    uint64_t had = seen->text[0] ? seen->entry.offset : p->marks.stored;
+    return had < start ? start - had : 0;
+}
+
+bool rollup_misses(const struct rollup *r, uint32_t partition, uint64_t start)
+{
+    const struct rollup_partition *p = &r->partition[partition];
+    if (!p->taken || !knows_all(r, p)) return false;
+    bool misses = p->position < start;
+    for (uint32_t s = 0; s < r->shards; s++) misses |= !p->seen[s].judged && missed_by(p, &p->seen[s], start) > 0;
+    return misses;
+}
+
 uint64_t rollup_log_start(struct rollup *r, uint32_t partition, uint64_t start)
 {
     struct rollup_partition *p = &r->partition[partition];
+    uint64_t missed = 0;
+    bool news = false;
     p->log_start = start;
-    if (!p->taken || p->position == ROLLUP_NOWHERE || p->position >= start) return 0;
-    uint64_t missed = start - p->position;
+    if (!p->taken || !knows_all(r, p)) return 0;
+    for (uint32_t s = 0; s < r->shards; s++) {
+        struct rollup_seen *seen = &p->seen[s];
+        if (seen->judged) continue;
+        uint64_t by = missed_by(p, seen, start);
+        if (by > missed) missed = by;
+        seen->judged = news = true;
+    }
+    if (p->position >= start) return missed;
+    if (!news) missed = start - p->position; /* it has overtaken us */
     rollup_queue_drop(r);
     p->position = p->next = start;
     return missed;

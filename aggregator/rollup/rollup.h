@@ -41,7 +41,8 @@ enum {
 /* What a shard's vector says of a partition, as last seen. */
 struct rollup_seen {
     bool known;
-    char *text; /* the stored entry; "" when there is none; owned */
+    bool judged; /* what the shard has was held against the log's start */
+    char *text;  /* the stored entry; "" when there is none; owned */
     struct vector_entry entry;
     struct wall_ms held; /* least complete_through of what was applied beyond the entry; 0: nothing to wait for */
 };
@@ -103,8 +104,11 @@ struct rollup_stored {
  * is known. CORRUPT, MALFORMED: a damaged store; stop. */
 SG_MUST_USE enum sg_error rollup_know(struct rollup *r, uint32_t shard, uint32_t partition,
                                       const struct rollup_stored *stored, struct sg_fault *f);
-/* Nothing below start exists in the log any more (from Kafka). Moves the position there; returns how many were missed.
- */
+/* True when rollup_log_start would say that something was missed, or is past where the partition stands. Somebody else
+ * may have it since it became known: so it is to become known again before. */
+bool rollup_misses(const struct rollup *r, uint32_t partition, uint64_t start);
+/* Nothing below start exists in the log any more (from Kafka). Moves the position there; returns how many offsets were
+ * missed: were below it before a shard had them, from the log or from the archive. Each once. */
 uint64_t rollup_log_start(struct rollup *r, uint32_t partition, uint64_t start);
 
 /* Appends what a script must find before it reads or writes: n, then n times (partition, entry as last seen). */

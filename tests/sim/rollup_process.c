@@ -41,6 +41,8 @@ void rollup_process_turn(struct rollup_world *w, struct rollup_process *p)
     enum sg_error e = aggregator_turn(&p->aggregator, &f);
     if (!e && p->stopping) aggregator_end(&p->aggregator);
     if (e && !p->dead) sim_fail(w->sim, "%s stops: %s", p->name, f.text);
+    if (counters_get(&p->aggregator.counters, COUNT_LOG_LOST)) /* the log forgets what all shards have archived */
+        sim_fail(w->sim, "%s tells of a loss that there is not", p->name);
     w->acting = NULL;
     if (p->dead || p->stopping) {
         sim_trace(w->sim, "%s has ended", p->name);

@@ -347,6 +347,8 @@ Test(rollup, what_the_log_has_forgotten_is_counted)
     cr_assert_eq(rollup_log_start(&r, 0, 7), 7);
     cr_assert_eq(rollup_next(&r, 0), 7);
     cr_assert_eq(rollup_log_start(&r, 0, 7), 0);
+    cr_assert_eq(rollup_log_start(&r, 0, 9), 2);
+    cr_assert_eq(rollup_next(&r, 0), 9);
 }
 
 Test(rollup, rows_below_a_cells_own_offset_are_skipped)

@@ -133,15 +133,42 @@ Test(rollup_shards, a_damaged_store_is_said_and_stays_unknown)
 Test(rollup_shards, no_position_is_below_the_logs_start)
 {
     cr_assert_eq(rollup_log_start(&r, 1, 5), 0); /* nobody has taken it */
+    cr_assert_not(rollup_misses(&r, 1, 5));
     rollup_take(&r, 1);
     cr_assert_eq(rollup_log_start(&r, 1, 5), 0); /* nobody knows where it stands */
+    cr_assert_not(rollup_misses(&r, 1, 5));
     stored_mark("at", "3");
     cr_assert_eq(shard_has(0, 1, "3 1 1@1"), SG_OK);
     cr_assert_eq(shard_has(1, 1, "3 1 1@1"), SG_OK);
     cr_assert_eq(rollup_next(&r, 1), 5);
-    cr_assert_eq(rollup_log_start(&r, 1, 9), 4);
+    cr_assert(rollup_misses(&r, 1, 9));
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 6);
+    cr_assert_not(rollup_misses(&r, 1, 9)); /* it was told */
+    cr_assert(rollup_misses(&r, 1, 10));    /* the log's start has overtaken it */
     cr_assert_eq(rollup_log_start(&r, 1, 4), 0);
     cr_assert_eq(rollup_next(&r, 1), 9);
+    rollup_lost(&r, 0);
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 0); /* one shard is not known */
+    cr_assert_eq(shard_has(0, 1, "8 1 1@1"), SG_OK);
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 1); /* what the other one has missed was told */
+}
+
+Test(rollup_shards, what_was_restored_is_missed_above_the_archived_marks_only)
+{
+    stored_mark("at", "7");
+    rollup_take(&r, 2);
+    cr_assert_eq(shard_has(0, 2, ""), SG_OK);
+    cr_assert_eq(shard_has(1, 2, "8 1 1@1"), SG_OK);
+    cr_assert_eq(rollup_next(&r, 2), 0);
+    cr_assert(rollup_misses(&r, 2, 7)); /* it is past where the partition stands */
+    cr_assert_eq(rollup_log_start(&r, 2, 7), 0);
+    cr_assert_eq(rollup_next(&r, 2), 7);
+    rollup_drop(&r, 2);
+    rollup_take(&r, 2);
+    cr_assert_eq(shard_has(0, 2, ""), SG_OK);
+    cr_assert_eq(shard_has(1, 2, "8 1 1@1"), SG_OK);
+    cr_assert_eq(rollup_log_start(&r, 2, 10), 3);
+    cr_assert_eq(rollup_log_start(&r, 2, 10), 0);
 }
 
 Test(rollup_shards, the_latest_time_is_what_was_heard)
