@@ -21,7 +21,7 @@ JAVA_OPTIONS = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 DEBIAN_JAVA = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java"
 CLASSES = "classes.jsa"
 QUIET = ["-Xlog:disable", "-Xlog:all=error:stderr"]  # about classes that cannot be archived, and archives that do not fit
-METADATA, LIST_OFFSETS = 3, 2
+METADATA, LIST_OFFSETS, DELETE_RECORDS = 3, 2, 21
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -142,6 +142,16 @@ def end_offset(port, topic, partition):
     return offset
 
 
+def delete_records(port, topic, partition, offset):
+    """What retention does, at once: the log of a partition begins at this offset. Asked of its leader."""
+    body = struct.pack(">i", 1) + _text(topic) + struct.pack(">iiqi", 1, partition, offset, 2000)
+    answer = _Cursor(request(port, DELETE_RECORDS, 0, body))
+    answer.take("i"), answer.take("i"), answer.text(), answer.take("i"), answer.take("i")
+    start, error = answer.take("q"), answer.take("h")
+    if error or start != offset:
+        raise OSError("kafka error %d: the log begins at %d" % (error, start))
+
+
 class Kafka:
     """One or three nodes. `ports` is what a later command needs to find them again; `client_ports` is where clients are sent, which is
     somewhere else when a proxy stands in between."""
@@ -252,6 +262,12 @@ class Kafka:
         """{partition: high-water mark}."""
         brokers, topics = self._metadata()
         return {p: end_offset(brokers[leader], topic, p) for p, leader in topics[topic].items()}
+
+    def forget_below(self, topic, offsets):
+        """{partition: offset}: the log has nothing below them any more."""
+        brokers, topics = self._metadata()
+        for p, offset in offsets.items():
+            delete_records(brokers[topics[topic][p]], topic, p, offset)
 
     def leaders(self, topic):
         """{partition: number of the node that leads it}."""

@@ -1,0 +1,83 @@
+"""The log forgets: what was archived outlives it, what nobody has any more is told as a loss, and only that."""
+import re
+import subprocess
+
+from conftest import CUSTOMERS, assert_exact, assert_settled
+from harness import config, settle
+from harness.fleet import Fleet
+from harness.pipeline import http_get
+from harness.process import wait_for
+
+HOUR_MS = 3_600_000
+START_MS = 1_763_942_400_000  # midnight
+LATER_MS = START_MS + 72 * HOUR_MS
+STOP, CONT = 19, 18
+
+
+def log_lost(pipeline):
+    """How many offsets the aggregator says that it has missed."""
+    lines = http_get(pipeline.ops_url("aggregator") + "/metrics")[1].decode().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("sandglass_aggregator_log_lost_total "))
+
+
+def told(pipeline):
+    """What the aggregator says is wrong; "" when nothing is."""
+    report = settle.health(pipeline, "aggregator")
+    return (report["reason"] or "") if report else "no answer"
+
+
+def unarchived(pipeline, before_ms):
+    """Whether windows that begin before then wait for the archive."""
+    hashes = pipeline.redis.hashes([b"sg:{s%d}:arch" % number for number in range(config.SHARDS)])
+    return any(int(field.split(b":")[1]) * 1000 < before_ms for fields in hashes.values() for field in fields)
+
+
+def archived_marks(pipeline):
+    """{partition: how far its newest archived marks reach}."""
+    text = subprocess.run(["kcat", "-C", "-b", pipeline.kafka.brokers, "-t", pipeline.made["topics"]["ledger"], "-o", "beginning", "-e", "-q",
+                           "-X", "isolation.level=read_committed"], capture_output=True, timeout=30, check=True).stdout.decode()
+    reach = {}
+    for partition, fields in re.findall(r'"archive_marks","at":\d+,"partition":(\d+),"part":\d+}\n([^{]*)', text):
+        at = re.search(r"^at\t(\d+)$", fields, re.MULTILINE)
+        if at:
+            reach[int(partition)] = max(reach.get(int(partition), 0), int(at[1]))
+    return reach
+
+
+def run_fleet(pipeline, name, start_ms):
+    """Usage of six hours by sandboxes that end."""
+    fleet = Fleet(pipeline, name)
+    fleet.start(teams=4, sandboxes=200, events=20_000, seed=start_ms // HOUR_MS, start=start_ms, span_ms=6 * HOUR_MS, all_end=True)
+    fleet.finish()
+    return fleet
+
+
+def test_what_the_log_has_forgotten_is_in_the_archive_or_told(make_pipeline):
+    pipeline = make_pipeline()
+    topic = pipeline.made["topics"]["events"]
+    for team, customer in CUSTOMERS.items():
+        pipeline.set_account(team, customer)
+    first = run_fleet(pipeline, "first", START_MS)
+    assert_settled(pipeline)
+    ends = pipeline.kafka.end_offsets(topic)
+    second = run_fleet(pipeline, "second", LATER_MS)  # with it the days of the first are over
+    assert_settled(pipeline)
+    wait_for("the first one's windows to be archived", lambda: not unarchived(pipeline, START_MS + 48 * HOUR_MS), 60, pause_s=0.5)
+    wait_for("the archived marks to reach as far", lambda: all(archived_marks(pipeline).get(p, 0) >= end for p, end in ends.items()), 60, pause_s=1)
+    pipeline.kafka.forget_below(topic, ends)
+    pipeline.programs["aggregator"].kill()
+    pipeline.redis.flush_all()
+    pipeline.restart("aggregator")
+    assert_exact(pipeline, first, second)
+    assert log_lost(pipeline) == 0
+
+    pipeline.programs["aggregator"].signal(STOP)
+    run_fleet(pipeline, "third", LATER_MS + 24 * HOUR_MS)
+    wait_for("the log to have it", lambda: not settle.unsent(pipeline), 30)
+    before, ends = ends, pipeline.kafka.end_offsets(topic)
+    pipeline.kafka.forget_below(topic, ends)
+    pipeline.programs["aggregator"].signal(CONT)
+    wait_for("the loss to be told", lambda: "log-lost: " in told(pipeline), 30)
+    assert 0 < log_lost(pipeline) <= sum(ends.values()) - sum(before.values())
+    wait_for("the rest to go on", lambda: not settle.not_rolled_up(pipeline, pipeline.kafka.end_offsets(topic)), 30)
+    wait_for("a green aggregator", lambda: not told(pipeline), 40)
