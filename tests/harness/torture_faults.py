@@ -147,6 +147,16 @@ def leader_killed(world):
     world.spawn(name)
 
 
+@fault("kill", topologies=("three-pair",), first=True)
+def most_brokers_killed(world):
+    """two of three brokers are killed: no leader, or one without enough replicas, and no error that a client is told"""
+    names = world.random.sample(sorted(world.names("kafka")), 2)
+    world.kill(*names)
+    world.stood_in = False
+    world.last(2, 4)
+    world.spawn(*names)
+
+
 # Redis.
 
 

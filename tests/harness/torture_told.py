@@ -85,6 +85,7 @@ TOLD = {
     "broker-away": NO_KAFKA,
     "broker-away-for-ten-minutes": NO_KAFKA,
     "leader-killed": (says(ANYBODY, "kafka"),),
+    "most-brokers-killed": (red("collector", "kafka", after_s=4),),  # who only reads may have what it needs
     "redis-emptied": (counts("aggregator", "sandglass_aggregator_restored_shards_total"),),
     "redis-rolled-back": (REWOUND,),
     "redis-rolled-back-into-a-transaction": (REWOUND,),
