@@ -262,7 +262,7 @@ void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct re
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole);
 /* In quiet: who misses an answer says so in time, and all is well again (rollup_health.c). */
 void rollup_check_health(struct rollup_world *w);
-/* Cells, indexes and marks of two states are the same bytes. */
+/* Cells, marks and gaps of two states are the same bytes. */
 void rollup_check_same(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b);
 
 #endif
