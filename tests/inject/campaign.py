@@ -9,7 +9,7 @@ from harness.process import port_share
 
 from . import lone, whole
 from .faults import enumerate_faults
-from .verdict import FAILED, STOPPED
+from .verdict import ABORTED, FAILED, STOPPED
 
 # Whose calls are counted and failed, by program. Of memory only that of our own code: librdkafka and libcurl's TLS end the process by design
 # when they get none; the others answer with an error, which is ours to handle.
@@ -121,7 +121,7 @@ def run_cases(options, planned, number):
                 case = world.run(program, fault)
                 cases.append(case)
                 done += 1
-                if case.result in (FAILED, STOPPED):
+                if case.result in (ABORTED, FAILED, STOPPED):
                     print(case, flush=True)
         finally:
             world.close()

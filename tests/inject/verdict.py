@@ -10,9 +10,10 @@ from harness import tools
 from .faults import FILES
 from .library import Fault
 
-# The end of a run. Everything but FAILED keeps the promise; NOT_REACHED says that the run did not make so many calls.
-SURVIVED, STOPPED, KILLED, NOT_REACHED, FAILED = "survived", "clean stop", "killed, recovered", "not reached", "FAILED"
-RESULTS = (SURVIVED, STOPPED, KILLED, NOT_REACHED, FAILED)
+# The end of a run. Everything but FAILED keeps the promise; NOT_REACHED says that the run did not make so many calls. A library that ends
+# the program where it has no error to give is a kill without a word: what was acknowledged is safe, and only that.
+SURVIVED, STOPPED, KILLED, ABORTED, NOT_REACHED, FAILED = "survived", "clean stop", "killed, recovered", "library's abort", "not reached", "FAILED"
+RESULTS = (SURVIVED, STOPPED, KILLED, ABORTED, NOT_REACHED, FAILED)
 
 CRASH = re.compile(r"Assertion|AddressSanitizer|runtime error|malloc\(\)|free\(\)|stack smashing", re.M)
 
@@ -57,13 +58,13 @@ def stop_message(log):
 def judge_end(fault, code, log):
     """(result, why) of an ended program: its exit code (negative: a signal) and all that it wrote."""
     if code == -signal.SIGABRT and fault.objects == "librdkafka" and THREADLESS in log:
-        return STOPPED, "(librdkafka, by design: %s)" % THREADLESS
+        return ABORTED, "(librdkafka, by design: %s)" % THREADLESS
     if code == -signal.SIGSEGV and fault.objects == "libhiredis" and fault.call == "memory":
-        return STOPPED, "(libhiredis 0.14 does not look whether it got a new output buffer)"
+        return ABORTED, "(libhiredis 0.14 does not look whether it got a new output buffer)"
     if CRASH.search(log):
         raise Broken("a crash: " + CRASH.search(log).group())
     if code == -signal.SIGABRT and fault.objects == "libhiredis" and fault.call == "memory":
-        return STOPPED, "(libhiredis 0.14, by design: it aborts where it has no error to give)"
+        return ABORTED, "(libhiredis 0.14, by design: it aborts where it has no error to give)"
     if code == -signal.SIGKILL and fault.kind.startswith("KILL"):
         return KILLED, ""
     if code < 0:
