@@ -273,10 +273,9 @@ static enum sg_error place(struct aggregator *a, struct sg_fault *f)
     uint64_t *offsets = memory_checked(calloc(count + 1, sizeof *offsets));
     enum sg_error e = SG_OK;
     rollup_queue_drop(&a->rollup);
-    for (size_t i = 0; !e && i < count; i++) {
-        e = check_log(a, partitions[i], f);
-        offsets[i] = rollup_next(&a->rollup, partitions[i]);
-    }
+    for (size_t i = 0; !e && i < count; i++) e = check_log(a, partitions[i], f);
+    /* behind all of them: one that is known anew may move others */
+    for (size_t i = 0; i < count; i++) offsets[i] = rollup_next(&a->rollup, partitions[i]);
     if (!e && count > 0) e = consumer_place(a->consumer, offsets, f);
     free(offsets);
     if (e) return e;
