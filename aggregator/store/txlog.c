@@ -91,13 +91,15 @@ static enum sg_error make_producer(struct txlog *log, const struct txlog_config 
 }
 
 /* In slices, so that the owner's watchdog is fed and SIGTERM heard; a slice that timed out is resumed by the next. With
- * -1 librdkafka 2.0 waits for ever when the coordinator's connections end at each attempt. Errors as fail_with's. */
+ * -1 librdkafka 2.0 waits for ever when the coordinator's connections end at each attempt. Much shorter slices would
+ * end within a step of librdkafka's own, whose late result the next slice takes for that of its step: it fails,
+ * needlessly. Errors as fail_with's. */
 static enum sg_error in_slices(struct txlog *log, const struct txlog_waiter *wait, uint64_t deadline_ms,
                                rd_kafka_error_t *call(rd_kafka_t *, int), enum sg_error otherwise, const char *name,
                                struct sg_fault *f)
 {
     for (;;) {
-        rd_kafka_error_t *e = call(log->rk, TXLOG_TICK_MS);
+        rd_kafka_error_t *e = call(log->rk, TXLOG_SLICE_MS);
         if (!e) return SG_OK;
         bool again = rd_kafka_error_is_retriable(e) || rd_kafka_error_code(e) == RD_KAFKA_RESP_ERR__TIMED_OUT;
         bool stop = again && txlog_tick(wait);

@@ -47,8 +47,8 @@ struct txlog_config {
     const struct txlog_waiter *append_wait; /* while append does; kept; NULL: none */
 };
 
-/* Called about every 100 ms while a call blocks: for watchdogs; true asks to give up (SIGTERM): open fails with STATE,
- * append with UNKNOWN. */
+/* Called several times a second while a call blocks: for watchdogs; true asks to give up (SIGTERM): open fails with
+ * STATE, append with UNKNOWN. */
 struct txlog_waiter {
     bool (*tick)(void *arg);
     void *arg;
