@@ -42,6 +42,15 @@ static bool on_wait(void *arg)
     return loop_stopping(&x->loop);
 }
 
+/* Asked to stop, for so long that no commit is waited for or begun any more: what is not committed is found out after
+ * the next start. */
+static bool past_last_commits(struct exporter *x)
+{
+    struct boot_ms now = loop_now(&x->loop);
+    if (!x->stop_by.v) x->stop_by.v = now.v + LAST_COMMITS_MS;
+    return now.v >= x->stop_by.v;
+}
+
 /* The watchdog is fed and health is not: that a commit hangs is told. */
 static bool on_commit_wait(void *arg)
 {
@@ -49,9 +58,7 @@ static bool on_commit_wait(void *arg)
     struct sg_fault f;
     service_alive();
     if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
-    if (!loop_stopping(&x->loop)) return false;
-    if (!x->stop_by.v) x->stop_by.v = loop_now(&x->loop).v + LAST_COMMITS_MS;
-    return loop_now(&x->loop).v >= x->stop_by.v;
+    return loop_stopping(&x->loop) && past_last_commits(x);
 }
 
 /* ---- making ---- */
@@ -547,7 +554,7 @@ static void say_farewell(struct exporter *x)
     struct boot_ms until = {loop_now(&x->loop).v + FAREWELL_MS};
     while (in_flight(x) && loop_now(&x->loop).v < until.v)
         stripe_client_turn(x->stripe, BUSY_WAIT_MS, -1, on_answer, x);
-    for (size_t i = 0; i < x->shard_count; i++)
+    for (size_t i = 0; i < x->shard_count && !past_last_commits(x); i++)
         if (x->shard[i].log) commit_results(x, &x->shard[i]);
 }
 

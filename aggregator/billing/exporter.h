@@ -186,7 +186,7 @@ struct exporter {
     uint64_t random;
     const char *kafka[2 * EXPORTER_PROPERTIES_MAX + 1];
     struct txlog_waiter waiter, commit_waiter;
-    struct boot_ms stop_by; /* no commit is waited for any more; 0: not asked to stop */
+    struct boot_ms stop_by; /* past it no commit is begun or waited for; 0: not asked to stop */
     /* room that would be too much for the stack */
     struct cycle_due *due;
     struct cycle_hour *hours;

@@ -91,25 +91,33 @@ static enum sg_error make_producer(struct txlog *log, const struct txlog_config 
 }
 
 /* In slices, so that the owner's watchdog is fed and SIGTERM heard; a slice that timed out is resumed by the next. With
- * -1 librdkafka 2.0 waits for ever when the coordinator's connections end at each attempt. Much shorter slices would
- * end within a step of librdkafka's own, whose late result the next slice takes for that of its step: it fails,
- * needlessly. Errors as fail_with's. */
-static enum sg_error in_slices(struct txlog *log, const struct txlog_waiter *wait, uint64_t deadline_ms,
-                               rd_kafka_error_t *call(rd_kafka_t *, int), enum sg_error otherwise, const char *name,
-                               struct sg_fault *f)
+ * -1 librdkafka 2.0 waits for ever when the coordinator's connections end at each attempt. Not for commits: a step of
+ * librdkafka's own that outlives its slice answers to a step of the next one, and three of them make a success of
+ * nothing. Of an opening that is seen: no transaction begins behind it. */
+static enum sg_error in_slices(struct txlog *log, const struct txlog_config *config, uint64_t deadline_ms,
+                               rd_kafka_error_t *call(rd_kafka_t *, int), const char *name, struct sg_fault *f)
 {
     for (;;) {
-        rd_kafka_error_t *e = call(log->rk, TXLOG_SLICE_MS);
+        rd_kafka_error_t *e = call(log->rk, TXLOG_TICK_MS);
         if (!e) return SG_OK;
         bool again = rd_kafka_error_is_retriable(e) || rd_kafka_error_code(e) == RD_KAFKA_RESP_ERR__TIMED_OUT;
-        bool stop = again && txlog_tick(wait);
-        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, otherwise, name, f);
+        bool stop = again && txlog_tick(config->wait);
+        if (!stop && (!again || txlog_now_ms() >= deadline_ms)) return fail_with(log, e, SG_OK, name, f);
         rd_kafka_error_destroy(e);
-        if (!stop) continue;
-        log->dead = true;
-        return sg_fail(f, otherwise ? otherwise : SG_ERR_STATE, "topic %s partition %d: %s: asked to stop", log->name,
-                       log->partition, name);
+        if (stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     }
+}
+
+/* Until every record has its delivery report, one has an error, or the producer has. True: asked to stop before. */
+static bool await_reports(struct txlog *log, const struct txlog_waiter *wait, uint64_t deadline_ms)
+{
+    char text[SG_FAULT_BYTES];
+    while (log->reported < log->count && !log->report_error && txlog_now_ms() < deadline_ms &&
+           !rd_kafka_fatal_error(log->rk, text, sizeof text)) {
+        rd_kafka_poll(log->rk, TXLOG_TICK_MS);
+        if (log->reported < log->count && txlog_tick(wait)) return true;
+    }
+    return false;
 }
 
 static enum sg_error produce_all(struct txlog *log, const struct txlog_bytes *records, size_t count, struct sg_fault *f)
@@ -139,24 +147,19 @@ static enum sg_error barrier(struct txlog *log, const struct txlog_config *confi
                              uint64_t *offset, struct sg_fault *f)
 {
     static const struct txlog_bytes nothing = {"", 0};
-    bool stop = false;
     enum sg_error e = produce_all(log, &nothing, 1, f);
     if (e != SG_OK) return e;
-    while (!log->reported && !log->report_error && !stop && txlog_now_ms() < deadline_ms) {
-        rd_kafka_poll(log->rk, TXLOG_TICK_MS);
-        stop = txlog_tick(config->wait);
-    }
+    if (await_reports(log, config->wait, deadline_ms)) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     char text[SG_FAULT_BYTES];
     rd_kafka_resp_err_t fatal = rd_kafka_fatal_error(log->rk, text, sizeof text);
     if (fatal)
         return sg_fail(f, txlog_error(fatal), "topic %s partition %d: %s", log->name, log->partition,
                        rd_kafka_err2str(fatal));
-    if (!log->reported && !log->report_error && stop) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     if (!log->reported)
         return sg_fail(f, log->report_error ? txlog_error(log->report_error) : SG_ERR_TIMEOUT,
                        "topic %s partition %d: a record could not be written", log->name, log->partition);
     *offset = log->offsets[0];
-    return in_slices(log, config->wait, deadline_ms, rd_kafka_abort_transaction, SG_OK, "abort", f);
+    return in_slices(log, config, deadline_ms, rd_kafka_abort_transaction, "abort", f);
 }
 
 /* Reads until nothing committed below the barrier can be missing. The deadline is for silence, not for the whole. */
@@ -200,8 +203,7 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     strncpy(log->name, config->topic, sizeof log->name - 1);
     enum sg_error e = make_producer(log, config, f);
     if (e == SG_OK) txlog_prime(log->rk, log->topic, TXLOG_PRIME_MS);
-    if (e == SG_OK)
-        e = in_slices(log, config->wait, deadline_ms, rd_kafka_init_transactions, SG_OK, "init_transactions", f);
+    if (e == SG_OK) e = in_slices(log, config, deadline_ms, rd_kafka_init_transactions, "init_transactions", f);
     if (e == SG_OK) e = barrier(log, config, deadline_ms, &offset, f);
     if (e == SG_OK) e = read_past(log, config, from, offset, each, arg, f);
     if (e != SG_OK) {
@@ -232,6 +234,13 @@ static bool reports_are_sound(const struct txlog *log)
     return true;
 }
 
+/* The brokers have the records: what is left takes moments, or a coordinator is away. */
+static int end_ms(uint64_t deadline_ms)
+{
+    uint64_t now = txlog_now_ms(), left = deadline_ms > now ? deadline_ms - now : 0;
+    return left < TXLOG_TICK_MS ? TXLOG_TICK_MS : left > TXLOG_END_MS_MAX ? TXLOG_END_MS_MAX : (int)left;
+}
+
 enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records, size_t count, uint64_t *offsets,
                            struct sg_fault *f)
 {
@@ -239,11 +248,16 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
         return sg_fail(f, SG_ERR_UNKNOWN, "topic %s partition %d: the log is dead", log->name, log->partition);
     if (count == 0) return SG_OK;
     if (too_much(records, count)) return sg_fail(f, SG_ERR_LIMIT, "topic %s: too much for one transaction", log->name);
+    uint64_t deadline_ms = txlog_now_ms() + log->timeout_ms;
     enum sg_error e = produce_all(log, records, count, f);
     if (e != SG_OK) return e;
-    e = in_slices(log, log->append_wait, txlog_now_ms() + log->timeout_ms, rd_kafka_commit_transaction, SG_ERR_UNKNOWN,
-                  "commit", f);
-    if (e != SG_OK) return e;
+    if (await_reports(log, log->append_wait, deadline_ms)) {
+        log->dead = true;
+        return sg_fail(f, SG_ERR_UNKNOWN, "topic %s partition %d: asked to stop", log->name, log->partition);
+    }
+    rd_kafka_error_t *error =
+        rd_kafka_commit_transaction(log->rk, end_ms(deadline_ms)); /* not resumed: see in_slices */
+    if (error) return fail_with(log, error, SG_ERR_UNKNOWN, "commit", f);
     if (!reports_are_sound(log)) {
         log->dead = true;
         return sg_fail(f, SG_ERR_UNKNOWN, "topic %s partition %d: delivery reports do not add up", log->name,

@@ -47,8 +47,8 @@ struct txlog_config {
     const struct txlog_waiter *append_wait; /* while append does; kept; NULL: none */
 };
 
-/* Called several times a second while a call blocks: for watchdogs; true asks to give up (SIGTERM): open fails with
- * STATE, append with UNKNOWN. */
+/* Called about every 100 ms while open blocks, and while append waits for its records (not in the 5 s at most in which
+ * they are committed): for watchdogs; true asks to give up (SIGTERM): open fails with STATE, append with UNKNOWN. */
 struct txlog_waiter {
     bool (*tick)(void *arg);
     void *arg;

@@ -6,7 +6,7 @@
 
 #include "aggregator/store/txlog.h"
 
-enum { TXLOG_TIMEOUT_MS_DEFAULT = 10 * 1000, TXLOG_TICK_MS = 100, TXLOG_SLICE_MS = 300, TXLOG_PRIME_MS = 1000 };
+enum { TXLOG_TIMEOUT_MS_DEFAULT = 10 * 1000, TXLOG_TICK_MS = 100, TXLOG_END_MS_MAX = 5000, TXLOG_PRIME_MS = 1000 };
 
 /* A configuration for either kind with the shared settings and the caller's; NULL: f says why. */
 rd_kafka_conf_t *txlog_conf(const struct txlog_config *config, const char *const *more, void *opaque,
