@@ -238,30 +238,63 @@ static enum sg_error know(struct aggregator *a, struct sg_fault *f)
     return SG_OK;
 }
 
-/* What the log still has, and whether it has what the view says it had. */
-static enum sg_error check_log(struct aggregator *a, uint32_t p, struct sg_fault *f)
+/* What the log says of one of our partitions. */
+struct log_look {
+    uint64_t start;
+    bool misses;
+};
+
+static enum sg_error look_at_logs(struct aggregator *a, const uint32_t *partitions, size_t count, struct log_look *look,
+                                  struct sg_fault *f)
 {
-    uint64_t start, end;
-    enum sg_error e = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, f);
-    a->silent[p] = e != SG_OK;
-    if (e) return e;
-    a->ends[p] = end;
-    if (rollup_misses(&a->rollup, p, start)) {
-        (void)!sync_flush(&a->sync, f); /* as in reassign */
-        rollup_drop(&a->rollup, p);
-        rollup_take(&a->rollup, p);
-        e = know(a, f);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t end;
+        uint32_t p = partitions[i];
+        enum sg_error e = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &look[i].start, &end, f);
+        a->silent[p] = e != SG_OK;
         if (e) return e;
+        a->ends[p] = end;
+        if (pulse(a)) return sg_fail(f, SG_ERR_STATE, "asked to stop");
     }
+    return SG_OK;
+}
+
+/* What seems to be missed somebody else may have read in time: it becomes known anew before it is told. */
+static enum sg_error look_again(struct aggregator *a, const uint32_t *partitions, size_t count, struct log_look *look,
+                                struct sg_fault *f)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        look[i].misses = rollup_misses(&a->rollup, partitions[i], look[i].start);
+        any |= look[i].misses;
+    }
+    if (!any) return SG_OK;
+    enum sg_error e = sync_flush(&a->sync, f); /* as in reassign */
+    if (e && e != SG_ERR_MISMATCH) return e;
+    for (size_t i = 0; i < count; i++) {
+        if (!look[i].misses) continue;
+        rollup_drop(&a->rollup, partitions[i]);
+        rollup_take(&a->rollup, partitions[i]);
+    }
+    return know(a, f);
+}
+
+static void tell_missed(struct aggregator *a, uint32_t p, uint64_t start)
+{
     uint64_t missed = rollup_log_start(&a->rollup, p, start);
-    if (missed) {
-        log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,
-                  (unsigned long long)missed);
-        take_counter(a, COUNT_LOG_LOST, &missed);
-    }
-    if (rollup_next(&a->rollup, p) <= end) return SG_OK;
-    e = sg_fail(f, SG_ERR_UNREACHABLE, "partition %u ends at %llu, the view stands at %llu: the log has lost its tail",
-                p, (unsigned long long)end, (unsigned long long)rollup_next(&a->rollup, p));
+    if (!missed) return;
+    log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,
+              (unsigned long long)missed);
+    take_counter(a, COUNT_LOG_LOST, &missed);
+}
+
+/* Whether the log has what the view says it had. */
+static enum sg_error check_tail(struct aggregator *a, uint32_t p, struct sg_fault *f)
+{
+    if (rollup_next(&a->rollup, p) <= a->ends[p]) return SG_OK;
+    enum sg_error e =
+        sg_fail(f, SG_ERR_UNREACHABLE, "partition %u ends at %llu, the view stands at %llu: the log has lost its tail",
+                p, (unsigned long long)a->ends[p], (unsigned long long)rollup_next(&a->rollup, p));
     health_take_fault(&a->health, AGGREGATOR_LOG, f);
     return e;
 }
@@ -271,13 +304,18 @@ static enum sg_error place(struct aggregator *a, struct sg_fault *f)
     size_t count;
     const uint32_t *partitions = consumer_partitions(a->consumer, &count);
     uint64_t *offsets = memory_checked(calloc(count + 1, sizeof *offsets));
-    enum sg_error e = SG_OK;
+    struct log_look *look = memory_checked(calloc(count + 1, sizeof *look));
     rollup_queue_drop(&a->rollup);
-    for (size_t i = 0; !e && i < count; i++) e = check_log(a, partitions[i], f);
-    /* behind all of them: one that is known anew may move others */
-    for (size_t i = 0; i < count; i++) offsets[i] = rollup_next(&a->rollup, partitions[i]);
+    enum sg_error e = look_at_logs(a, partitions, count, look, f);
+    if (!e) e = look_again(a, partitions, count, look, f);
+    for (size_t i = 0; !e && i < count; i++) {
+        tell_missed(a, partitions[i], look[i].start);
+        e = check_tail(a, partitions[i], f);
+        offsets[i] = rollup_next(&a->rollup, partitions[i]);
+    }
     if (!e && count > 0) e = consumer_place(a->consumer, offsets, f);
     free(offsets);
+    free(look);
     if (e) return e;
     counters_add(&a->counters, COUNT_REWINDS, 1);
     return SG_OK;
@@ -490,7 +528,7 @@ static void ask(struct aggregator *a, struct boot_ms now)
     a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;
     if (a->silent[p] || outside) return;
     a->ends[p] = end;
-    if (start <= rollup_next(&a->rollup, p)) (void)rollup_log_start(&a->rollup, p, start);
+    if (start <= rollup_next(&a->rollup, p)) tell_missed(a, p, start);
     if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, at);
 }
 

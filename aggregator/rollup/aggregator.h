@@ -54,7 +54,7 @@ extern const struct config_table aggregator_config_table;
     X(REWINDS, COUNTER, "sandglass_aggregator_rewinds_total", NULL, "times the consumer was placed anew")              \
     X(RESTORED, COUNTER, "sandglass_aggregator_restored_shards_total", NULL, "shards restored from the archive")       \
     X(LOG_LOST, COUNTER, "sandglass_aggregator_log_lost_total", NULL,                                                  \
-      "batches that the log had forgotten before the view had them, what was archived included")                       \
+      "offsets that the log had forgotten before the view or the archive had them")                                    \
     X(CELLS, GAUGE, "sandglass_aggregator_cells", NULL, "cells in memory")                                             \
     X(DIRTY, GAUGE, "sandglass_aggregator_dirty_cells", NULL, "cells that wait to be written")                         \
     X(PARTITIONS, GAUGE, "sandglass_aggregator_partitions", NULL, "partitions assigned to this process")               \

@@ -165,12 +165,19 @@ enum sg_error rollup_know(struct rollup *r, uint32_t shard, uint32_t partition, 
     return SG_OK;
 }
 
-/* Of what a shard has of the log, start is this far ahead. One without an entry was restored: it has what was archived
- * before the stored marks were, whose `at` was then where the log stood. An archive that lags says so itself. */
-static uint64_t missed_by(const struct rollup_partition *p, const struct rollup_seen *seen, uint64_t start)
+/* A shard without an entry was restored: of the windows that were closed then it has what is below the stored marks. */
+static uint64_t had_by(const struct rollup_partition *p, const struct rollup_seen *seen)
 {
-    uint64_t had = seen->text[0] ? seen->entry.offset : p->marks.stored;
-    return had < start ? start - had : 0;
+    return seen->text[0] ? seen->entry.offset : p->marks.stored;
+}
+
+/* How many of the offsets from had to start were not told yet. */
+static uint64_t untold(const struct rollup_partition *p, uint64_t had, uint64_t start)
+{
+    uint64_t from = had > p->told_to ? had : p->told_to, count = 0;
+    if (start > from) count += start - from;
+    if (had < p->told_from) count += p->told_from - had;
+    return count;
 }
 
 bool rollup_misses(const struct rollup *r, uint32_t partition, uint64_t start)
@@ -178,7 +185,8 @@ bool rollup_misses(const struct rollup *r, uint32_t partition, uint64_t start)
     const struct rollup_partition *p = &r->partition[partition];
     if (!p->taken || !knows_all(r, p)) return false;
     bool misses = p->position < start;
-    for (uint32_t s = 0; s < r->shards; s++) misses |= !p->seen[s].judged && missed_by(p, &p->seen[s], start) > 0;
+    for (uint32_t s = 0; s < r->shards; s++)
+        misses |= !p->seen[s].judged && untold(p, had_by(p, &p->seen[s]), start) > 0;
     return misses;
 }
 
@@ -186,18 +194,19 @@ uint64_t rollup_log_start(struct rollup *r, uint32_t partition, uint64_t start)
 {
     struct rollup_partition *p = &r->partition[partition];
     uint64_t missed = 0;
-    bool news = false;
     p->log_start = start;
     if (!p->taken || !knows_all(r, p)) return 0;
     for (uint32_t s = 0; s < r->shards; s++) {
         struct rollup_seen *seen = &p->seen[s];
-        if (seen->judged) continue;
-        uint64_t by = missed_by(p, seen, start);
-        if (by > missed) missed = by;
-        seen->judged = news = true;
+        uint64_t had = had_by(p, seen);
+        if (!seen->judged && had < start) {
+            missed += untold(p, had, start);
+            if (p->told_to == 0 || had < p->told_from) p->told_from = had;
+            p->told_to = start; /* a log's start never falls */
+        }
+        seen->judged = true;
     }
     if (p->position >= start) return missed;
-    if (!news) missed = start - p->position; /* it has overtaken us */
     rollup_queue_drop(r);
     p->position = p->next = start;
     return missed;

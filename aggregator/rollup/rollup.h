@@ -53,6 +53,8 @@ struct rollup_partition {
     uint64_t position;  /* everything below is applied; ROLLUP_NOWHERE until known to all shards */
     uint64_t next;      /* position, and what waits in the queue */
     uint64_t log_start; /* nothing below exists any more */
+    uint64_t told_from,
+        told_to; /* offsets that rollup_log_start has counted; whatever is forgotten, they are not again */
     struct wall_ms heard;
     struct rollup_seen *seen; /* by shard */
     uint64_t *vouched;        /* by shard: seen.entry.offset */
@@ -104,11 +106,12 @@ struct rollup_stored {
  * is known. CORRUPT, MALFORMED: a damaged store; stop. */
 SG_MUST_USE enum sg_error rollup_know(struct rollup *r, uint32_t shard, uint32_t partition,
                                       const struct rollup_stored *stored, struct sg_fault *f);
-/* True when rollup_log_start would say that something was missed, or is past where the partition stands. Somebody else
- * may have it since it became known: so it is to become known again before. */
+/* True when rollup_log_start would say that something was missed, or start is past where the partition stands. Somebody
+ * else may have it since it became known: so it is to become known again before. */
 bool rollup_misses(const struct rollup *r, uint32_t partition, uint64_t start);
-/* Nothing below start exists in the log any more (from Kafka). Moves the position there; returns how many offsets were
- * missed: were below it before a shard had them, from the log or from the archive. Each once. */
+/* Nothing below start, which never falls, exists in the log any more (from Kafka). Moves the position there; returns
+ * how many offsets were missed: were below it before a shard had them, from the log or by being restored. Each once.
+ * Of a restored shard it is the least: what was still open when its marks were archived is in no archive, nor told. */
 uint64_t rollup_log_start(struct rollup *r, uint32_t partition, uint64_t start);
 
 /* Appends what a script must find before it reads or writes: n, then n times (partition, entry as last seen). */

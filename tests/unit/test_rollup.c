@@ -347,6 +347,11 @@ Test(rollup, what_the_log_has_forgotten_is_counted)
     cr_assert_eq(rollup_log_start(&r, 0, 7), 7);
     cr_assert_eq(rollup_next(&r, 0), 7);
     cr_assert_eq(rollup_log_start(&r, 0, 7), 0);
+    rollup_lost(&r, 0);
+    know("");
+    cr_assert_eq(rollup_log_start(&r, 0, 7), 0);
+    rollup_lost(&r, 0);
+    know("");
     cr_assert_eq(rollup_log_start(&r, 0, 9), 2);
     cr_assert_eq(rollup_next(&r, 0), 9);
 }

@@ -150,7 +150,14 @@ Test(rollup_shards, no_position_is_below_the_logs_start)
     rollup_lost(&r, 0);
     cr_assert_eq(rollup_log_start(&r, 1, 9), 0); /* one shard is not known */
     cr_assert_eq(shard_has(0, 1, "8 1 1@1"), SG_OK);
-    cr_assert_eq(rollup_log_start(&r, 1, 9), 1); /* what the other one has missed was told */
+    cr_assert_not(rollup_misses(&r, 1, 9));
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 0); /* that was told */
+    rollup_drop(&r, 1);
+    rollup_take(&r, 1);
+    cr_assert_eq(shard_has(0, 1, "3 1 1@1"), SG_OK);
+    cr_assert_eq(shard_has(1, 1, "2 1 1@1"), SG_OK);
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 1); /* from 2 to 3 */
+    cr_assert_eq(rollup_log_start(&r, 1, 9), 0);
 }
 
 Test(rollup_shards, what_was_restored_is_missed_above_the_archived_marks_only)
@@ -169,6 +176,9 @@ Test(rollup_shards, what_was_restored_is_missed_above_the_archived_marks_only)
     cr_assert_eq(shard_has(1, 2, "8 1 1@1"), SG_OK);
     cr_assert_eq(rollup_log_start(&r, 2, 10), 3);
     cr_assert_eq(rollup_log_start(&r, 2, 10), 0);
+    rollup_lost(&r, 1);
+    cr_assert_eq(shard_has(1, 2, "11 1 1@1"), SG_OK);
+    cr_assert_eq(rollup_log_start(&r, 2, 10), 0); /* it has them */
 }
 
 Test(rollup_shards, the_latest_time_is_what_was_heard)
