@@ -222,7 +222,7 @@ HANGS = {"kafka": ("collector-r1", "aggregator", "exporter", "api"), "redis": ("
 
 def test_who_is_asked_to_stop_while_something_hangs_stops(make_pipeline):
     pipeline = make_pipeline()
-    fleet = start_fleet(pipeline, events=100_000, seconds=40, span_ms=300 * 3_600_000)
+    fleet = start_fleet(pipeline, events=150_000, seconds=60, span_ms=300 * 3_600_000)
     for what, names in HANGS.items():
         billed = len(pipeline.billed())
         wait_for("more to be billed", lambda: len(pipeline.billed()) > billed + 20, 40)
@@ -233,6 +233,7 @@ def test_who_is_asked_to_stop_while_something_hangs_stops(make_pipeline):
             pipeline.programs[name].signal(signal.SIGTERM)
         for name in names:
             pipeline.programs[name].wait_gone(STOP_S)
+            assert pipeline.programs[name].child.wait() == 0, name
             print("%s hangs: %s took %.1f s to stop" % (what, name, time.monotonic() - began))
         pipeline.processes()[what].signal(CONT)
         for name in names:
