@@ -9,7 +9,6 @@
 
 enum {
     POLL_MS = 50,
-    REPORT_MS = 500,
     ASK_MS = 1000, /* one partition's watermarks are asked this often */
     ASK_TIMEOUT_MS = 500,
     PROBE_MS = 1000, /* Redis is asked whether it is there this often */
@@ -65,122 +64,7 @@ void aggregator_destroy(struct aggregator *a)
     *a = (struct aggregator){0};
 }
 
-/* ---- reporting ---- */
-
-static void set_fault(struct aggregator *a, enum aggregator_component component, const char *reason)
-{
-    if (reason)
-        health_set_fault(&a->health, component, reason);
-    else
-        health_clear(&a->health, component);
-}
-
-/* Counters whose rise is an event that people must look at. */
-static void tell_event(struct aggregator *a, size_t index)
-{
-    static const struct {
-        enum aggregator_counter counter;
-        enum aggregator_component component;
-        const char *reason;
-    } events[] = {
-        {COUNT_GAPS, AGGREGATOR_GAPS, "a runner's batches are missing: usage was lost"},
-        {COUNT_QUARANTINED, AGGREGATOR_QUARANTINE, "a batch could not be read and is left out"},
-        {COUNT_LOG_LOST, AGGREGATOR_LOG_LOST, "the log has forgotten batches before the view had them"},
-        {COUNT_SATURATED, AGGREGATOR_SATURATED, "a sum has reached the largest number that fits"},
-    };
-    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
-        if (events[i].counter == index) health_set_fault(&a->health, events[i].component, events[i].reason);
-}
-
-static void take_counter(struct aggregator *a, size_t index, uint64_t *risen)
-{
-    if (*risen) tell_event(a, index);
-    counters_add(&a->counters, index, *risen);
-    *risen = 0;
-}
-
-static void report_counters(struct aggregator *a)
-{
-    struct rollup *r = &a->rollup;
-    take_counter(a, COUNT_BATCHES, &r->batches);
-    take_counter(a, COUNT_ROWS, &r->rows);
-    take_counter(a, COUNT_SATURATED, &r->cells.saturated);
-    take_counter(a, COUNT_WRITE_CALLS, &a->sync.flush_calls);
-    take_counter(a, COUNT_WRITTEN, &a->sync.written_cells);
-    take_counter(a, COUNT_READ_CALLS, &a->sync.read_calls);
-    take_counter(a, COUNT_READ_CELLS, &a->sync.read_cells);
-    take_counter(a, COUNT_MISMATCHES, &a->sync.mismatches);
-    take_counter(a, COUNT_FENCED_FLUSHES, &a->sync.fenced_flushes);
-    for (uint32_t p = 0; p < r->partitions; p++) {
-        struct marks *m = &r->partition[p].marks;
-        take_counter(a, COUNT_DUPLICATES, &m->duplicates);
-        take_counter(a, COUNT_GAPS, &m->gaps);
-        take_counter(a, COUNT_QUARANTINED, &m->quarantined);
-        take_counter(a, COUNT_CHAIN_BREAKS, &m->chain_breaks);
-    }
-    counters_set(&a->counters, COUNT_CELLS, r->cells.count);
-    counters_set(&a->counters, COUNT_DIRTY, r->shards ? rollup_dirty(r) : 0);
-}
-
-/* The offset that all shards vouch for; 0 while it is not known. */
-static uint64_t stored_position(const struct rollup *r, const struct rollup_partition *p)
-{
-    uint64_t least = UINT64_MAX;
-    for (uint32_t s = 0; s < r->shards; s++)
-        if (p->vouched[s] < least) least = p->vouched[s];
-    return least;
-}
-
-/* Up to where the view has what the log has: what the log has forgotten it cannot have any more. */
-static uint64_t reached_position(const struct rollup *r, uint32_t partition)
-{
-    const struct rollup_partition *p = &r->partition[partition];
-    uint64_t stored = stored_position(r, p);
-    return p->log_start > stored ? p->log_start : stored;
-}
-
-/* Lag is what the view lacks: to the log's end as last known. While that is not known there is something to be done. */
-static void report_lag(struct aggregator *a)
-{
-    size_t count;
-    const uint32_t *partitions = consumer_partitions(a->consumer, &count);
-    uint64_t lag = 0, sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t end, stored = reached_position(&a->rollup, partitions[i]);
-        if (consumer_end(a->consumer, partitions[i], &end) && end > a->ends[partitions[i]])
-            a->ends[partitions[i]] = end;
-        end = a->ends[partitions[i]];
-        lag += end > stored ? end - stored : 0;
-        sum += stored;
-    }
-    if (!consumer_placed(a->consumer) && count > 0 && lag == 0) lag = 1;
-    if (sum > a->vouched_sum) health_progress(&a->health);
-    a->vouched_sum = sum;
-    health_set_lag(&a->health, lag);
-    counters_set(&a->counters, COUNT_LAG, lag);
-    counters_set(&a->counters, COUNT_PARTITIONS, count);
-}
-
-/* A broker that hangs, or one of several that is away, makes no error: its partitions do not answer. */
-static void report_kafka(struct aggregator *a)
-{
-    const char *fault = consumer_fault(a->consumer);
-    for (uint32_t p = 0; p < a->rollup.partitions && !fault; p++)
-        if (a->silent[p]) fault = "the leader of a partition does not answer";
-    set_fault(a, AGGREGATOR_KAFKA, fault);
-    set_fault(a, AGGREGATOR_GROUP, consumer_assigned(a->consumer) ? NULL : "the consumer group gives us no place");
-}
-
-static void report(struct aggregator *a, struct boot_ms now)
-{
-    if (now.v < a->report_at.v) return;
-    a->report_at.v = now.v + REPORT_MS;
-    report_counters(a);
-    if (a->rollup.shards) report_lag(a);
-    report_kafka(a);
-    log_flush(false);
-    service_alive();
-}
+/* ---- while something takes long ---- */
 
 /* The process's other duties, while something else takes long. True: asked to stop. */
 static bool pulse(void *arg)
@@ -188,7 +72,7 @@ static bool pulse(void *arg)
     struct aggregator *a = arg;
     struct sg_fault f;
     if (loop_turn(&a->loop, 0, &f)) return true;
-    report(a, clock_boot());
+    aggregator_report(a, clock_boot());
     return loop_stopping(&a->loop);
 }
 
@@ -285,7 +169,7 @@ static void tell_missed(struct aggregator *a, uint32_t p, uint64_t start)
     if (!missed) return;
     log_event(LOG_WARN, "log_start", "partition=%u start=%llu missed=%llu", p, (unsigned long long)start,
               (unsigned long long)missed);
-    take_counter(a, COUNT_LOG_LOST, &missed);
+    aggregator_count(a, COUNT_LOG_LOST, &missed);
 }
 
 /* Whether the log has what the view says it had. */
@@ -553,7 +437,7 @@ static void publish(struct aggregator *a, struct boot_ms now)
     if (now.v < a->publish_at.v || count == 0) return;
     a->publish_at.v = now.v + PUBLISH_MS;
     uint64_t *positions = memory_checked(calloc(count, sizeof *positions));
-    for (size_t i = 0; i < count; i++) positions[i] = stored_position(&a->rollup, &a->rollup.partition[partitions[i]]);
+    for (size_t i = 0; i < count; i++) positions[i] = aggregator_stored_position(&a->rollup, partitions[i]);
     consumer_publish(a->consumer, positions);
     free(positions);
 }
@@ -598,7 +482,7 @@ enum sg_error aggregator_turn(struct aggregator *a, struct sg_fault *f)
         probe(a, now);
         publish(a, now);
     }
-    report(a, now);
+    aggregator_report(a, now);
     return e;
 }
 
@@ -614,7 +498,7 @@ bool aggregator_reached(const struct aggregator *a, const uint64_t *ends)
     (void)consumer_partitions(a->consumer, &count);
     if (count < a->rollup.partitions || !consumer_placed(a->consumer)) return false;
     for (uint32_t p = 0; p < a->rollup.partitions; p++)
-        if (reached_position(&a->rollup, p) < ends[p]) return false;
+        if (aggregator_reached_position(&a->rollup, p) < ends[p]) return false;
     return true;
 }
 

@@ -114,4 +114,15 @@ bool aggregator_reached(const struct aggregator *a, const uint64_t *ends);
 /* Safe on a zeroed struct. */
 void aggregator_destroy(struct aggregator *a);
 
+/* Parts of the above, aggregator_report.c. */
+
+/* Counters, health, the log's file and the watchdog: when it is time for them. */
+void aggregator_report(struct aggregator *a, struct boot_ms now);
+/* Adds *risen to a counter and takes it back to 0; says so where people must look at each rise. */
+void aggregator_count(struct aggregator *a, enum aggregator_counter counter, uint64_t *risen);
+/* The offset that all shards vouch for; 0 while it is not known. */
+uint64_t aggregator_stored_position(const struct rollup *r, uint32_t partition);
+/* Up to where the view has what the log has: what the log has forgotten it cannot have any more. */
+uint64_t aggregator_reached_position(const struct rollup *r, uint32_t partition);
+
 #endif

@@ -50,11 +50,10 @@ struct rollup_seen {
 struct rollup_partition {
     bool taken;
     uint32_t id;
-    uint64_t position;  /* everything below is applied; ROLLUP_NOWHERE until known to all shards */
-    uint64_t next;      /* position, and what waits in the queue */
-    uint64_t log_start; /* nothing below exists any more */
-    uint64_t told_from,
-        told_to; /* offsets that rollup_log_start has counted; whatever is forgotten, they are not again */
+    uint64_t position;           /* everything below is applied; ROLLUP_NOWHERE until known to all shards */
+    uint64_t next;               /* position, and what waits in the queue */
+    uint64_t log_start;          /* nothing below exists any more */
+    uint64_t told_from, told_to; /* what rollup_log_start has counted; whatever is forgotten, it is not again */
     struct wall_ms heard;
     struct rollup_seen *seen; /* by shard */
     uint64_t *vouched;        /* by shard: seen.entry.offset */
