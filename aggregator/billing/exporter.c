@@ -102,10 +102,12 @@ static enum sg_error make_shards(struct exporter *x, struct sg_fault *f)
     x->shard_count = (size_t)x->config->shards;
     x->shard = calloc(x->shard_count, sizeof *x->shard);
     x->due = calloc(VIEW_DUE_MAX, sizeof *x->due);
+    x->groups = calloc(VIEW_DUE_MAX, sizeof *x->groups);
     x->hours = calloc(VIEW_HOURS_MAX, sizeof *x->hours);
+    x->positions = calloc(VIEW_HOURS_MAX, sizeof *x->positions);
     x->rows = calloc(1, sizeof *x->rows);
     x->record = calloc(EXPORTER_RESULTS_MAX + 1, sizeof *x->record);
-    if (!x->shard || !x->due || !x->hours || !x->rows || !x->record)
+    if (!x->shard || !x->due || !x->groups || !x->hours || !x->positions || !x->rows || !x->record)
         return sg_fail(f, SG_ERR_NOMEM, "no memory for the shards");
     for (size_t i = 0; i < x->shard_count; i++) {
         struct shard *s = &x->shard[i];
@@ -172,7 +174,9 @@ void exporter_destroy(struct exporter *x)
     redis_store_free(x->store);
     free(x->shard);
     free(x->due);
+    free(x->groups);
     free(x->hours);
+    free(x->positions);
     free(x->rows);
     free(x->record);
     loop_destroy(&x->loop);
@@ -549,7 +553,22 @@ static void probe_stripe(struct exporter *x)
     x->probe_at.v = loop_now(&x->loop).v + PROBE_MS;
 }
 
-static void say_farewell(struct exporter *x)
+enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f)
+{
+    struct boot_ms now = loop_now(&x->loop);
+    enum sg_error e = follow_control(x, now, f);
+    if (e == SG_OK) e = learn_meters(x, now, f);
+    for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
+        tend_shard(x, &x->shard[i]);
+        exporter_show(x);
+    }
+    push(x);
+    probe_stripe(x);
+    log_flush(false);
+    return e;
+}
+
+void exporter_end(struct exporter *x)
 {
     struct boot_ms until = {loop_now(&x->loop).v + FAREWELL_MS};
     while (in_flight(x) && loop_now(&x->loop).v < until.v)
@@ -561,19 +580,8 @@ static void say_farewell(struct exporter *x)
 enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
 {
     enum sg_error e = SG_OK;
-    while (e == SG_OK && !on_wait(x)) {
-        struct boot_ms now = loop_now(&x->loop);
-        e = follow_control(x, now, f);
-        if (e == SG_OK) e = learn_meters(x, now, f);
-        for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
-            tend_shard(x, &x->shard[i]);
-            exporter_show(x);
-        }
-        push(x);
-        probe_stripe(x);
-        log_flush(false);
-    }
+    while (e == SG_OK && !on_wait(x)) e = exporter_turn(x, f);
     service_stopping();
-    if (e == SG_OK) say_farewell(x);
+    if (e == SG_OK) exporter_end(x);
     return e;
 }

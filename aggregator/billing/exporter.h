@@ -189,14 +189,20 @@ struct exporter {
     struct boot_ms stop_by; /* past it no commit is begun or waited for; 0: not asked to stop */
     /* room that would be too much for the stack */
     struct cycle_due *due;
+    struct cycle_group *groups;
     struct cycle_hour *hours;
+    char (*positions)[LEDGER_POSITIONS_BYTES]; /* of hours; borrowed by record until the commit */
     struct view_rows *rows;
     struct ledger_record *record;
 };
 
 /* Makes everything but connections. CONFIG, IO, NOMEM. */
 SG_MUST_USE enum sg_error exporter_init(struct exporter *x, const struct exporter_config *config, struct sg_fault *f);
-/* Runs until SIGTERM. OK, or CONFIG: Stripe's meters cannot be used. */
+/* One turn. CONFIG: Stripe's meters cannot be used; NOMEM: a fact of control could not be taken. */
+SG_MUST_USE enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f);
+/* Waits a moment for the answers under way, and commits what came. */
+void exporter_end(struct exporter *x);
+/* All of that until SIGTERM: OK, or why it cannot go on. */
 SG_MUST_USE enum sg_error exporter_run(struct exporter *x, struct sg_fault *f);
 /* Frees. */
 void exporter_destroy(struct exporter *x);

@@ -113,7 +113,7 @@ static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, st
     enum sg_error e = fold_into(&w->book, record, &change, f);
     if (e != SG_OK || !change.entry || record->offset < w->from) return e;
     view_rows_add(w->x->rows, &change);
-    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, 0, 0, f);
+    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, w->from, 0, f);
 }
 
 /* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. */
@@ -132,7 +132,7 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
         if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
         if (e == SG_OK && loop_now(&x->loop).v > deadline.v) e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
-    if (e == SG_OK) e = flush_rows(x, s, 0, s->book.end, f);
+    if (e == SG_OK) e = flush_rows(x, s, from, s->book.end, f); /* unless more was lost meanwhile */
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
                   s->book.end);
@@ -247,7 +247,6 @@ static struct cycle cycle_at(const struct exporter *x, const struct shard *s, co
 static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struct cycle_group *groups, size_t count,
                                 struct sg_fault *f)
 {
-    static char positions[VIEW_HOURS_MAX][LEDGER_POSITIONS_BYTES]; /* borrowed by x->record until the commit */
     struct view_head head = {.ready = false};
     size_t records = 0;
     bool done[VIEW_HOURS_MAX] = {false};
@@ -265,7 +264,7 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
     enum sg_error e = view_snapshot(x->store, s->index, (int64_t)x->config->runner_grace_ms, x->hours, count, &head, f);
     const struct cycle c = cycle_at(x, s, &head);
     for (size_t i = 0; i < count && e == SG_OK; i++)
-        done[i] = cycle_plan(&c, &groups[i], &x->hours[i], now, positions[i], x->record, &records, &s->round);
+        done[i] = cycle_plan(&c, &groups[i], &x->hours[i], now, x->positions[i], x->record, &records, &s->round);
     counters_add(&x->counters, COUNT_LOWER, s->round.lower - lower);
     for (size_t i = 0; i < count; i++) sums_destroy(&x->hours[i].total);
     if (e == SG_OK) e = shard_commit(x, s, x->record, records, f);
@@ -276,7 +275,6 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
 
 enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *f)
 {
-    static struct cycle_group groups[VIEW_DUE_MAX];
     struct view_head head;
     size_t due_count = 0;
     bool wrapped = false;
@@ -287,10 +285,10 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);
     if (e != SG_OK) return e;
     const struct cycle c = cycle_at(x, s, &head);
-    size_t count = cycle_groups(&c, x->due, due_count, groups, &s->round);
+    size_t count = cycle_groups(&c, x->due, due_count, x->groups, &s->round);
     for (size_t i = 0, n; i < count && e == SG_OK && s->book.open_count < EXPORTER_OPEN_MAX; i += n) {
         n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
-        e = cycle_part(x, s, &groups[i], n, f);
+        e = cycle_part(x, s, &x->groups[i], n, f);
     }
     if (e == SG_OK && wrapped) {
         s->tally = s->round;

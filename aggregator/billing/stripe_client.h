@@ -41,7 +41,7 @@ struct stripe_config {
     const struct clock *clock; /* NULL: clock_real */
 };
 
-/* One attempt. body and identifier are borrowed until its answer. */
+/* One attempt. The body is copied, the identifier borrowed until its answer. */
 struct stripe_post {
     const char *identifier, *body;
     uint32_t generation; /* Idempotency-Key = identifier.generation */

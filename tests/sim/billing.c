@@ -5,8 +5,14 @@
 #include "tests/sim/billing_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 1600, QUIET_STEPS = 4000, REST_STEPS = 100 };
-enum { ZOMBIE_STEPS = 300, YOUNG_STEPS = 900 }; /* of quiet: zombies are there; what is young is closed */
+enum { STEPS = 600, LAST_FLUSHES = 4 };
+enum { QUIET_STEPS = 2000, REST_STEPS = 20, ZOMBIE_STEPS = 40, YOUNG_STEPS = 150 }; /* the latter two: from its start */
+
+/* This world by itself. */
+struct one {
+    struct billing_world *billing;
+    struct billing_store *store;
+};
 
 /* Time goes on: mostly by moments, now and then by more than a day. */
 static void pass_time(struct sim *s)
@@ -19,9 +25,20 @@ static void pass_time(struct sim *s)
                         : (int64_t)sim_draw(s, 30 * HOUR_MS);
 }
 
+static void step(void *arg)
+{
+    struct one *o = arg;
+    struct sim *s = o->billing->sim;
+    pass_time(s);
+    if (sim_draw(s, 100) < 16) billing_store_usage(o->store);
+    if (sim_draw(s, 100) < 30) billing_store_flush(o->store);
+    billing_act(o->billing);
+}
+
 static void settle_down(struct billing_world *w, struct billing_store *t)
 {
     struct sim *s = w->sim;
+    for (int i = 0; i < LAST_FLUSHES; i++) billing_store_flush(t);
     s->quiet = true;
     billing_quiet(w);
     billing_store_settle(t);
@@ -46,16 +63,20 @@ bool billing_schedule(struct sim *s)
     bool punctual = sim_draw(s, 2);
     s->now = start + (BILLING_HOURS + 1) * (int64_t)HOUR_MS;
     struct billing_store *t = billing_store_new(s, start, sim_draw(s, 8) ? 1 : UINT64_C(2000000000000), punctual);
+    struct one one = {w, t};
+    w->shards = 1;
+    w->others = step;
+    w->others_arg = &one;
+    w->steps_end = STEPS;
+    w->frozen_ms_most = 50 * HOUR_MS;
+    ports_begin(s);
+    ledgers_begin(s);
     billing_start(w, s, start, billing_store_view(t), punctual);
-    for (int i = 0; i < STEPS && sim_goes_on(s); i++) {
-        pass_time(s);
-        if (sim_draw(s, 100) < 12) billing_store_usage(t);
-        if (sim_draw(s, 100) < 15) billing_store_flush(t);
-        billing_act(w);
-    }
+    while (s->steps < STEPS && sim_goes_on(s)) step(&one);
     if (!s->failed) settle_down(w, t);
     billing_check(w);
     billing_end(w);
+    ledgers_end();
     billing_store_free(t);
     free(w);
     return !s->failed;

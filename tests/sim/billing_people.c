@@ -51,8 +51,8 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind)
 static void new_exporter(struct billing_world *w)
 {
     for (size_t i = 0; i < BILLING_EXPORTERS; i++) {
-        if (w->x[i].alive) continue;
-        w->x[i].alive = true;
+        if (w->x[i].alive || w->x[i].busy) continue;
+        billing_exporter_begin(w, &w->x[i]);
         return;
     }
 }
@@ -62,12 +62,10 @@ void billing_set_customer(struct billing_world *w, int team, const char *custome
     char text[CONTROL_BYTES_MAX];
     size_t length = 0;
     struct control_fact fact = {.kind = CONTROL_ACCOUNT_SET, .at = {w->sim->now}, .by = {"a"}};
-    if (w->controls == BILLING_CONTROL_MAX) return;
     memcpy(fact.team.s, billing_teams[team], strlen(billing_teams[team]) + 1);
     memcpy(fact.customer.s, customer, strlen(customer) + 1);
-    if (control_encode(&w->chain, &fact, text, &length) != SG_OK || length > sizeof w->control[0].text) abort();
-    memcpy(w->control[w->controls].text, text, length);
-    w->control[w->controls++].length = length;
+    if (control_encode(&w->chain, &fact, text, &length) != SG_OK) abort();
+    ledgers_say(text, length);
 }
 
 /* Customers are named late, and changed; each is of one team. */
@@ -88,12 +86,11 @@ static int64_t a_step(struct sim *s)
 static void misfortune(struct billing_world *w, struct billing_exporter *x)
 {
     struct sim *s = w->sim;
-    if (sim_draw(s, 10)) return; /* these last: rarer than what happens to a single request */
+    if (sim_draw(s, 6)) return; /* these last: rarer than what happens to a single request */
     if (billing_fault(w, SIM_EXPORTER_ADDED)) new_exporter(w);
-    if (x->alive && billing_fault(w, SIM_EXPORTER_STOPPED)) x->wake = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
-    if (x->alive && billing_fault(w, SIM_EXPORTER_KILLED)) billing_stop(x);
+    if (x->alive && billing_fault(w, SIM_EXPORTER_REMOVED)) x->actor.stopping = true;
     if (billing_fault(w, SIM_METER_OFF)) w->meter_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
-    if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->skew = a_step(s);
+    if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->actor.skew_ms = a_step(s);
     if (billing_fault(w, SIM_SUMMARY_LAGS)) {
         w->lags_until = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
         w->lag_ms = sim_draw(s, 2) ? BILLING_LAG_MS : 1 + (int64_t)sim_draw(s, BILLING_LAG_MS);
@@ -109,6 +106,10 @@ void billing_start(struct billing_world *w, struct sim *s, int64_t start, const 
     w->view = view;
     w->punctual = punctual;
     w->remembers_ms = remembers[sim_draw(s, sizeof remembers / sizeof *remembers)];
+    w->x = calloc(BILLING_EXPORTERS, sizeof *w->x);
+    if (!w->x) abort();
+    billing_ports_begin(w);
+    billing_ledger_begin(w);
     for (int i = 0; i < BILLING_TEAMS; i++)
         if (sim_draw(s, 2)) billing_set_customer(w, i, billing_customers[i]);
     new_exporter(w);
@@ -116,8 +117,10 @@ void billing_start(struct billing_world *w, struct sim *s, int64_t start, const 
 
 void billing_end(struct billing_world *w)
 {
-    for (size_t i = 0; i < BILLING_EXPORTERS; i++) billing_stop(&w->x[i]);
-    for (size_t i = 0; i < w->records; i++) free(w->record[i]);
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) billing_exporter_end(&w->x[i]);
+    billing_ledger_end(w);
+    billing_ports_begin(NULL);
+    free(w->x);
 }
 
 void billing_act(struct billing_world *w)
@@ -125,10 +128,10 @@ void billing_act(struct billing_world *w)
     struct sim *s = w->sim;
     struct billing_exporter *x = &w->x[sim_draw(s, 10) < 6 ? w->owner : sim_draw(s, BILLING_EXPORTERS)];
     billing_deliver(w);
-    if (sim_draw(s, 400) == 0) change_customer(w);
+    if (sim_draw(s, 250) == 0) change_customer(w);
     misfortune(w, x);
     if (!w->x[w->owner].alive) new_exporter(w);
-    for (uint64_t i = sim_draw(s, 4); i-- > 0 && x->alive && x->wake <= s->now;) billing_step(w, x);
+    if (x->alive && !x->busy) billing_exporter_turn(w, x);
 }
 
 void billing_quiet(struct billing_world *w)
@@ -136,45 +139,78 @@ void billing_quiet(struct billing_world *w)
     w->quiet_from = w->sim->now;
     w->meter_off_until = w->lags_until = 0;
     for (int i = 0; i < BILLING_TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
-    for (size_t i = 0; i < BILLING_EXPORTERS; i++) w->x[i].wake = w->x[i].skew = 0;
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) w->x[i].actor.skew_ms = 0;
 }
 
 int64_t billing_quiet_ms(struct sim *s, bool first)
 {
-    bool leap = !first && sim_draw(s, 20) == 0;
+    bool leap = !first && sim_draw(s, 8) == 0;
     return (int64_t)sim_draw(s, leap ? 4 * HOUR_MS : first ? MINUTE_MS / 2 : 10 * SECOND_MS);
+}
+
+static bool all_open(const struct billing_exporter *x)
+{
+    for (size_t i = 0; i < x->exporter.shard_count; i++)
+        if (!x->exporter.shard[i].log) return false;
+    return true;
 }
 
 void billing_quiet_step(struct billing_world *w, bool zombies)
 {
     billing_deliver(w);
-    for (size_t k = 0; k < BILLING_EXPORTERS && zombies; k++)
-        if (w->x[k].alive && k != w->owner) billing_step(w, &w->x[k]);
-    w->x[w->owner].alive = true;
-    billing_step(w, &w->x[w->owner]);
+    for (size_t k = 0; k < BILLING_EXPORTERS; k++) {
+        struct billing_exporter *x = &w->x[k];
+        if (k == w->owner || !x->alive) continue;
+        if (zombies && all_open(x))
+            billing_exporter_turn(w, x);
+        else
+            billing_exporter_end(x); /* people have left one exporter */
+    }
+    struct billing_exporter *owner = &w->x[w->owner];
+    if (!owner->alive) billing_exporter_begin(w, owner);
+    billing_exporter_turn(w, owner);
 }
 
 void billing_check_young(struct billing_world *w)
 {
-    const struct billing_exporter *x = &w->x[w->owner];
-    for (const struct book_open *o = x->book.open_first; o; o = o->next)
-        if (w->quiet_from - o->at.v < PLAN_COPY_MS / 2) sim_fail(w->sim, "open though Stripe answers");
+    const struct exporter *x = &w->x[w->owner].exporter;
+    for (size_t i = 0; i < x->shard_count; i++)
+        for (const struct book_open *o = x->shard[i].book.open_first; o; o = o->next)
+            if (w->quiet_from - o->at.v < PLAN_COPY_MS / 2) sim_fail(w->sim, "open though Stripe answers");
 }
 
 bool billing_at_rest(const struct billing_world *w)
 {
     const struct billing_exporter *x = &w->x[w->owner];
-    for (const struct book_open *o = x->book.open_first; o; o = o->next)
-        if (!o->noted[LEDGER_HELD_SUM]) return false;
-    return x->folded && x->results == 0;
+    if (!x->alive || !all_open(x)) return false;
+    for (size_t i = 0; i < x->exporter.shard_count; i++) {
+        const struct shard *s = &x->exporter.shard[i];
+        if (s->result_count) return false;
+        for (const struct book_open *o = s->book.open_first; o; o = o->next)
+            if (!o->noted[LEDGER_HELD_SUM]) return false;
+    }
+    return true;
+}
+
+/* ---- what must be true ---- */
+
+/* The entry of a key, in whatever shard it is. */
+static const struct book_entry *entry_of(struct billing_world *w, const struct book *b, struct billing_key k)
+{
+    const struct book_entry *found = NULL;
+    for (uint32_t s = 0; s < w->shards; s++) {
+        const struct book_entry *e =
+            book_find(&b[s], billing_teams[k.team], billing_meters[k.meter].meter.field, billing_hour(w, k));
+        if (e && found) sim_fail(w->sim, "two shards bill the same hour");
+        if (e) found = e;
+    }
+    return found;
 }
 
 static void check_key(struct billing_world *w, const struct book *b, int i)
 {
     struct sim *s = w->sim;
-    struct billing_key k = billing_key_at(i);
-    const struct book_entry *e =
-        book_find(b, billing_teams[k.team], billing_meters[k.meter].meter.field, billing_hour(w, k));
+    const struct book_entry *e = entry_of(w, b, billing_key_at(i));
     uint64_t accounted = e ? e->total.v : 0, billed = w->billed[i] + w->dropped[i];
     const struct book_open *o = e ? e->open : NULL;
     s->checks++;
@@ -188,12 +224,23 @@ static void check_key(struct billing_world *w, const struct book *b, int i)
     if (w->punctual && e && e->revision > 1) sim_fail(s, "an hour was billed before all of it was in, key %d", i);
 }
 
+static enum sg_error fold(void *arg, const struct txlog_record *record, struct sg_fault *f)
+{
+    struct ledger_record r;
+    if (!ledger_is_billing(record->bytes, record->length)) return SG_OK;
+    enum sg_error e = ledger_decode(record->bytes, record->length, &r, f);
+    return e == SG_OK ? book_apply(arg, &r, record->offset, NULL, f) : e;
+}
+
 void billing_check(struct billing_world *w)
 {
-    struct billing_exporter last = {.alive = true};
+    struct book last[LEDGERS_MOST] = {0};
+    struct sg_fault f = {0};
     if (w->sim->failed) return;
-    w->undecided_count = 0;
-    billing_fold(w, &last.book);
-    for (int i = 0; i < BILLING_KEYS && !w->sim->failed; i++) check_key(w, &last.book, i);
-    book_destroy(&last.book);
+    ledgers_forget_undecided();
+    for (uint32_t s = 0; s < w->shards; s++)
+        if (ledgers_read(s, fold, &last[s], &f) != SG_OK) sim_fail(w->sim, "the ledger does not fold: %s", f.text);
+    for (int i = 0; i < BILLING_KEYS && !w->sim->failed; i++) check_key(w, last, i);
+    if (w->view->check_rows && !w->sim->failed) w->view->check_rows(w->view->arg, &last[0]);
+    for (uint32_t s = 0; s < w->shards; s++) book_destroy(&last[s]);
 }

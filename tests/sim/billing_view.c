@@ -31,6 +31,11 @@ struct said {
 struct redis {
     uint64_t vector[PARTITIONS];
     int64_t heard[PARTITIONS];
+    struct {
+        uint64_t offset, total, revision;
+        uint8_t state;
+    } bill[BILLING_KEYS]; /* billing cells */
+    uint64_t ledger_at;   /* and how far they go */
     uint64_t cell[PARTITIONS][BILLING_TEAMS][BILLING_HOURS][PROJECTS], due[PARTITIONS][BILLING_TEAMS][BILLING_HOURS];
 };
 
@@ -87,7 +92,7 @@ static void append(struct billing_store *t, int p, int runner, int64_t advance_m
 void billing_store_usage(struct billing_store *t)
 {
     int p = (int)sim_draw(t->s, PARTITIONS), runner = (int)sim_draw(t->s, RUNNERS);
-    append(t, p, runner, (int64_t)sim_draw(t->s, ADVANCE_MS_MAX), sim_draw(t->s, 26));
+    append(t, p, runner, (int64_t)sim_draw(t->s, ADVANCE_MS_MAX), sim_draw(t->s, 60));
 }
 
 /* ---- flushes ---- */
@@ -188,10 +193,17 @@ static struct watermark mark_at(const struct billing_store *t, const struct redi
     return mark;
 }
 
-static struct watermark mark_of(void *arg)
+static void head_at(const struct billing_store *t, const struct redis *r, struct view_head *out)
+{
+    *out =
+        (struct view_head){.ready = true, .partitions = PARTITIONS, .ledger_at = r->ledger_at, .mark = mark_at(t, r)};
+    memcpy(out->vouched, r->vector, sizeof r->vector);
+}
+
+static void head_of(void *arg, struct view_head *out)
 {
     const struct billing_store *t = arg;
-    return mark_at(t, &t->redis);
+    head_at(t, &t->redis, out);
 }
 
 static size_t due_of(void *arg, struct cycle_due *out)
@@ -229,7 +241,7 @@ static void sum_hour(const struct billing_store *t, const struct redis *r, struc
     }
 }
 
-static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t count, uint64_t vouched[PARTITIONS_MAX])
+static void snapshot_of(void *arg, struct cycle_hour *hours, size_t count, struct view_head *head)
 {
     struct billing_store *t = arg;
     if (fault(t, SIM_VIEW_STALE)) {
@@ -239,8 +251,7 @@ static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t 
     const struct redis *r = t->stale_reads && !t->s->quiet ? &t->replaced : &t->redis;
     t->stale_reads -= t->stale_reads > 0;
     for (size_t i = 0; i < count; i++) sum_hour(t, r, &hours[i]);
-    memcpy(vouched, r->vector, sizeof r->vector);
-    return mark_at(t, r);
+    head_at(t, r, head);
 }
 
 static void due_done(void *arg, const struct cycle_due *due, size_t count)
@@ -252,6 +263,53 @@ static void due_done(void *arg, const struct cycle_due *due, size_t count)
         if (*stored == due[i].offset) *stored = 0;
     }
     keep(t);
+}
+
+static int key_of(const struct billing_store *t, const char *team, enum field meter, struct wall_ms hour)
+{
+    struct billing_key k = {team_named(team), (int)((hour.v - t->start) / HOUR_MS), 0};
+    while (billing_meters[k.meter].meter.field != meter) k.meter++;
+    return billing_index(k);
+}
+
+/* By the script's rules: nothing if cells were lost since, else what is newer; and whatever is written is kept whole.
+ */
+static bool rows_of(void *arg, const struct view_rows *rows, uint64_t from, uint64_t at)
+{
+    struct billing_store *t = arg;
+    if (fault(t, SIM_VIEW_ROLLED_BACK)) t->redis = *earlier(t);
+    if (t->redis.ledger_at < from) return false;
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct book_entry *e = &rows->entry[i];
+        int key = key_of(t, rows->team[i].s, (enum field)e->meter, e->hour);
+        if (e->offset < t->redis.bill[key].offset) continue;
+        t->redis.bill[key].offset = e->offset;
+        t->redis.bill[key].total = e->total.v;
+        t->redis.bill[key].revision = e->revision;
+        t->redis.bill[key].state = e->state;
+    }
+    if (at > t->redis.ledger_at) t->redis.ledger_at = at;
+    return true;
+}
+
+static uint64_t row_at(void *arg, int key)
+{
+    const struct billing_store *t = arg;
+    return t->redis.bill[key].offset;
+}
+
+static void check_rows(void *arg, const struct book *b)
+{
+    struct billing_store *t = arg;
+    if (t->redis.ledger_at != b->end) sim_fail(t->s, "billing cells do not go to the ledger's end");
+    for (size_t i = 0; i < b->entry_count; i++) {
+        const struct book_entry *e = &b->entry[i];
+        int key = key_of(t, book_name(b, e->team), (enum field)e->meter, e->hour);
+        t->s->checks++;
+        if (t->redis.bill[key].offset != e->offset || t->redis.bill[key].total != e->total.v ||
+            t->redis.bill[key].revision != e->revision || t->redis.bill[key].state != e->state)
+            sim_fail(t->s, "a billing cell is not that of the book, key %d", key);
+    }
 }
 
 static uint64_t truth_of(void *arg, int key)
@@ -272,11 +330,14 @@ struct billing_store *billing_store_new(struct sim *s, int64_t start, uint64_t u
     t->grace_ms = punctual ? FOREVER_MS : GRACE_MS;
     t->view = (struct billing_view){.arg = t,
                                     .close_delay_ms = CLOSE_DELAY_MS,
-                                    .mark = mark_of,
+                                    .truth = truth_of,
+                                    .head = head_of,
                                     .due = due_of,
                                     .snapshot = snapshot_of,
                                     .done = due_done,
-                                    .truth = truth_of};
+                                    .rows = rows_of,
+                                    .row_at = row_at,
+                                    .check_rows = check_rows};
     for (int i = 0; i < PARTITIONS * RUNNERS; i++) append(t, i / RUNNERS, i % RUNNERS, 0, 0);
     keep(t);
     return t;

@@ -1,20 +1,26 @@
 /* The world of billing: a view whose cells, vector and `due` may be torn and rolled back, a ledger that fences and
- * loses commits, exporters with their zombies around the real rules of a cycle, plan and book, a network that delays,
- * and a Stripe that refuses, throttles, fails before and after it commits, forgets identifiers after a day, drops
- * events that it accepted, switches meters off, and whose summaries lag, are behind, or show nonsense. After the model
- * of design.md, section 6; time is in milliseconds.
+ * loses commits, exporters with their zombies, a network that delays, and a Stripe that refuses, throttles, fails
+ * before and after it commits, forgets identifiers after a day, drops events that it accepted, switches meters off, and
+ * whose summaries lag, are behind, or show nonsense. After the model of design.md, section 6; time is in milliseconds.
+ *
+ * The exporters are the program's own: exporter.c, shard.c and everything under them. What is ours are the things they
+ * talk to: txlog.h (ledgers.h), stripe_client.h, view.h (in this world only: the joined one has the code that ships),
+ * clock, loop and log (ports.h).
+ *
+ * NESTING  the one thread runs one exporter's turn at a time; but wherever one calls or reads a clock, the others may
+ *          go on for a while: so an exporter is frozen in the middle of anything, for up to two days, and goes on as a
+ *          zombie. One that is killed has every later call fail until its turn has unwound.
  *
  * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
- * log that it is a view of, billing_cycle.c and billing_exporter.c the shell around the real cores, billing_ledger.c
- * and billing_stripe.c the two services. What exporters look at is reached through struct billing_view: another world
- * may have its own. */
+ * log that it is a view of, billing_exporter.c the exporters' lives, billing_ports.c what they talk to,
+ * billing_ledger.c what must be true of what they commit, billing_stripe.c Stripe. */
 #ifndef SIM_BILLING_WORLD_H
 #define SIM_BILLING_WORLD_H
 
-#include "aggregator/billing/cycle.h"
-#include "tests/sim/sim.h"
+#include "aggregator/billing/exporter.h"
+#include "tests/sim/ledgers.h"
 
-enum { BILLING_DUE_MAX = 64, BILLING_RESULTS_MAX = 8, BILLING_CONTROL_MAX = 512 };
+enum { BILLING_DUE_MAX = 64, BILLING_NESTED_MAX = 3 };
 enum {
     BILLING_TEAMS = 2,
     BILLING_HOURS = 3,
@@ -22,7 +28,7 @@ enum {
     BILLING_KEYS = BILLING_TEAMS * BILLING_HOURS * BILLING_METERS,
     BILLING_CUSTOMERS = 2 * BILLING_TEAMS
 };
-enum { BILLING_RECORDS = 1024, BILLING_REQUESTS = 1024, BILLING_EXPORTERS = 6, BILLING_RECORD_BYTES = 2048 };
+enum { BILLING_NAMES = 1024, BILLING_RECORDS = 4096, BILLING_REQUESTS = 2048, BILLING_EXPORTERS = 6 };
 enum { BILLING_SLACK_MS = 2 * MINUTE_MS };
 enum { BILLING_CLOCK_STEP_MS = 5 * DAY_MS };
 /* The slowest summary that the rules bear: DAY, less a replica that is behind, an attempt, a connection that idled, a
@@ -61,63 +67,44 @@ struct billing_shown {
     int64_t at, told_at; /* Stripe's time; when it is here */
 };
 
-/* What exporters look at. Implemented by billing_view.c for this world. */
+/* What exporters look at, and the truth of it. */
 struct billing_view {
     void *arg;
     int64_t close_delay_ms;
-    struct watermark (*mark)(void *arg);
-    /* All fields of `due`, at most BILLING_DUE_MAX; returns how many. */
-    size_t (*due)(void *arg, struct cycle_due *out);
-    /* One moment: fills the hours' totals and reaches, and what its vector vouches for; returns the watermark. */
-    struct watermark (*snapshot)(void *arg, struct cycle_hour *hours, size_t count, uint64_t vouched[PARTITIONS_MAX]);
-    void (*done)(void *arg, const struct cycle_due *due, size_t count);
     /* What was really used until now, by whatever the world counts by itself. */
     uint64_t (*truth)(void *arg, int key);
+    /* As view.h has them. All NULL: the code that ships, over the Redis of the joined world. */
+    void (*head)(void *arg, struct view_head *out);
+    size_t (*due)(void *arg, struct cycle_due *out); /* all of it, at most BILLING_DUE_MAX */
+    void (*snapshot)(void *arg, struct cycle_hour *hours, size_t count, struct view_head *head);
+    void (*done)(void *arg, const struct cycle_due *due, size_t count);
+    bool (*rows)(void *arg, const struct view_rows *rows, uint64_t from, uint64_t at);
+    uint64_t (*row_at)(void *arg, int key); /* the billing cell's offset; 0: there is none */
+    /* In quiet: its billing cells are those of the book. */
+    void (*check_rows)(void *arg, const struct book *b);
 };
 
-enum billing_phase { BILLING_IDLE, BILLING_READING, BILLING_CONNECTED, BILLING_WAITING };
-enum billing_cycle_phase { CYCLE_NONE, CYCLE_GROUPED, CYCLE_PLANNED, CYCLE_COMMITTED };
-
-/* A cycle under way. */
-struct billing_cycle {
-    enum billing_cycle_phase phase;
-    struct cycle_due due[BILLING_DUE_MAX];
-    struct cycle_group group[BILLING_DUE_MAX];
-    size_t groups;
-    bool done[BILLING_TEAMS * BILLING_HOURS];
-    struct wall_ms now;
-    char (*positions)[LEDGER_POSITIONS_BYTES]; /* of each group; borrowed by records */
-    struct ledger_record record[BILLING_KEYS];
-    size_t records;
-};
-
-/* One process: the book of one shard, a cycle, one attempt. */
+/* One process. */
 struct billing_exporter {
-    bool alive, started, folded;
-    int64_t wake, skew; /* of its wall clock */
-    unsigned epoch;
-    struct book book;
-    struct control_view facts;
-    struct billing_cycle cycle;
-    struct ledger_record result[BILLING_RESULTS_MAX]; /* outcomes and notes to be committed */
-    size_t results;
-    struct clock_trust trust;
-    struct clock_trust_date asking; /* what Stripe will have told of its time at answer_at; 0: not asked */
-    int64_t answer_at;
-    enum billing_phase phase;
-    bool orphan; /* its attempt is of a book that was given up */
-    struct billing_key key;
-    uint64_t revision;
-    struct boot_ms begun, deadline;
-    struct billing_shown shown;
-    size_t request;
+    struct sim_actor actor;
+    struct billing_world *world;
+    bool alive, busy;
+    struct exporter_config config;
+    struct exporter exporter;
 };
 
 /* The first identifier that was made for a revision, by whomever. */
 struct billing_name {
     int key, customer;
     uint64_t revision;
-    char identifier[LEDGER_IDENTIFIER_BYTES];
+    bool committed;
+    struct ledger_record intent;
+};
+
+/* Where a record stands, and of what it is. */
+struct billing_place {
+    int key;
+    uint64_t offset;
 };
 
 struct billing_world {
@@ -126,18 +113,15 @@ struct billing_world {
     bool punctual; /* nothing comes late: an hour is billed once, and all of it */
     int64_t quiet_from;
     const struct billing_view *view;
+    uint32_t shards; /* of the ledger */
     struct control_chain chain;
-    struct {
-        char text[256];
-        size_t length;
-    } control[BILLING_CONTROL_MAX]; /* facts of accounts */
-    size_t controls;
     /* the ledger */
-    struct ledger_record *record[BILLING_RECORDS]; /* as decoding what was encoded gave it */
-    size_t records;
-    unsigned epoch;
-    char undecided[BILLING_KEYS][BILLING_RECORD_BYTES];
-    size_t undecided_length[BILLING_KEYS], undecided_count; /* 0: none */
+    struct ledgers_watcher watcher;
+    struct billing_name *name[BILLING_NAMES];
+    struct billing_place record[BILLING_RECORDS]; /* committed */
+    size_t names, records;
+    struct wall_ms intent_at[BILLING_KEYS]; /* the newest one's */
+    uint64_t intended[BILLING_KEYS];        /* likewise: the total */
     bool noted[BILLING_KEYS][LEDGER_REASONS][64];
     /* Stripe */
     struct billing_request request[BILLING_REQUESTS];
@@ -150,11 +134,15 @@ struct billing_world {
     bool odd[BILLING_KEYS];                /* its summary may be: an event was dropped, or nonsense shown */
     int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
     int64_t lags_until, lag_ms;            /* of summaries */
+    int64_t told_at[BILLING_KEYS];         /* Stripe's time of the newest summary that an exporter was told */
     /* exporters */
-    struct billing_exporter x[BILLING_EXPORTERS];
-    size_t owner;
-    struct billing_name name[BILLING_RECORDS];
-    size_t names;
+    struct billing_exporter *x; /* BILLING_EXPORTERS */
+    size_t owner;               /* who opened a shard last */
+    unsigned depth, incarnations;
+    /* What goes on while an exporter waits, until so many steps were made. */
+    void (*others)(void *arg);
+    void *others_arg;
+    uint64_t steps_end, frozen_ms_most;
 };
 
 /* One of team i's customers becomes its account. */
@@ -178,14 +166,15 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind);
 
 /* ---- the ledger ---- */
 
-/* x becomes the owner; a commit whose fate was open is decided. */
-void billing_fence(struct billing_world *w, struct billing_exporter *x);
-/* A transaction of count <= BILLING_KEYS records. OK: *first is the offset of the first. FENCED; TIMEOUT: its fate is
- * not known. */
-enum sg_error billing_append(struct billing_world *w, const struct billing_exporter *x, const struct ledger_record *r,
-                             size_t count, uint64_t *first);
-/* Folds the ledger into b; now and then a part of it is read twice. */
-void billing_fold(struct billing_world *w, struct book *b);
+/* What is proposed and kept is looked at from now on. */
+void billing_ledger_begin(struct billing_world *w);
+void billing_ledger_end(struct billing_world *w);
+/* Who named a revision so; NULL: nobody. */
+const struct billing_name *billing_named(const struct billing_world *w, const char *identifier);
+/* Redis says that billing cells are written of all that is below this offset. Of one shard. */
+void billing_check_rows(struct billing_world *w, uint64_t below);
+/* Offsets of partitions 0 and 1, packed; for the wrong turns that ask for positions. */
+uint32_t billing_positions(const char *text);
 
 /* ---- Stripe ---- */
 
@@ -196,21 +185,19 @@ void billing_summary(struct billing_world *w, struct billing_key key, uint64_t h
 
 /* ---- exporters ---- */
 
-void billing_step(struct billing_world *w, struct billing_exporter *x);
-void billing_stop(struct billing_exporter *x);
-
-/* The wall clock of x. False: it is not believed, and nothing that needs it may be done now. */
-bool billing_now(const struct billing_world *w, const struct billing_exporter *x, struct wall_ms *now);
-/* Commits and folds. False: the shard was given up. */
-bool billing_commit(struct billing_world *w, struct billing_exporter *x, const struct ledger_record *r, size_t count);
-/* Offsets of partitions 0 and 1, packed; for the wrong turns that ask for positions. */
-uint32_t billing_positions(const char *text);
-/* A step of a cycle; begins one when none is under way. */
-void billing_cycle_step(struct billing_world *w, struct billing_exporter *x);
+/* Who is made from now on talks to this world; NULL: to none. */
+void billing_ports_begin(struct billing_world *w);
+/* A new process. */
+void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x);
+/* The machine's clock goes on being wrong. */
+void billing_exporter_end(struct billing_exporter *x);
+/* One turn; one that has died in it, or was asked to stop, is gone. */
+void billing_exporter_turn(struct billing_world *w, struct billing_exporter *x);
 
 /* ---- people ---- */
 
-/* w is zeroed. Nothing comes late when punctual. */
+/* w is zeroed but for shards, others, steps_end and frozen_ms_most; the ledgers have begun. Nothing comes late when
+ * punctual. */
 void billing_start(struct billing_world *w, struct sim *s, int64_t start, const struct billing_view *view,
                    bool punctual);
 /* Frees what w holds. */
@@ -222,7 +209,7 @@ void billing_quiet(struct billing_world *w);
 /* How long a step of quiet lasts. The first ones are short; then it goes on for days, in which summaries come to show
  * what was received, and what stays odd is held. */
 int64_t billing_quiet_ms(struct sim *s, bool first);
-/* A step in quiet; zombies: of all exporters, not of the owner alone. */
+/* A step in quiet. zombies: of all exporters, each until it has lost a shard; else of the owner alone. */
 void billing_quiet_step(struct billing_world *w, bool zombies);
 /* Stripe has answered for hours: what is not old is closed. */
 void billing_check_young(struct billing_world *w);

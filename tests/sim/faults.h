@@ -23,6 +23,7 @@
     X(ANSWER_LOST, "an answer is lost")                                                                                \
     X(METER_OFF, "a meter is switched off for hours")                                                                  \
     X(EXPORTER_ADDED, "an exporter is added")                                                                          \
+    X(EXPORTER_REMOVED, "an exporter is asked to stop")                                                                \
     X(EXPORTER_STOPPED, "an exporter is stopped for hours")                                                            \
     X(EXPORTER_KILLED, "an exporter is killed")                                                                        \
     X(WALL_CLOCK_STEPS, "an exporter's wall clock steps")                                                              \

@@ -1,6 +1,7 @@
 /* sim: runs schedules of the worlds by seed. The first that fails is printed with the command that replays it, and with
  * a shorter one. See `usage`. */
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "tests/sim/turns.h"
 #include "tests/sim/worlds.h"
 
-enum { TURN_SEEDS = 2000, SCENARIO_SEEDS = 100, SEEDS_FOR_ALL_FAULTS = 5 };
+enum { TURN_SEEDS = 2000, SCENARIO_SEEDS = 100, SEEDS_FOR_ALL_FAULTS = 5, ROOM_BYTES = 32 * 1024 };
 
 static const char usage[] =
     "usage: sim [--world NAME] [--scenario NAME | --scenarios] [--seeds A..B] [--minutes N] [--turn NAME] [--trace]\n"
@@ -316,6 +317,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)mallopt(M_MMAP_THRESHOLD, ROOM_BYTES); /* programs' large arrays cost what is used of them, as in programs */
     if (options.list) return list();
     if (options.turns) return try_turns();
     if (options.scenarios) return run_scenarios();

@@ -7,62 +7,13 @@
 #include "tests/sim/pipeline_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 500, LATE_STEPS = 120, QUIET_STEPS = 600, BILLING_ACTS = 2, CLOSE_DELAY_MS = MINUTE_MS, RARER = 3 };
+enum { STEPS = 500, LATE_STEPS = 120, QUIET_STEPS = 600, CLOSE_DELAY_MS = MINUTE_MS, RARER = 3 };
 /* Supervisors end before the last hour does: usage lies in hours that billing's world knows. */
 enum { USAGE_MS = BILLING_HOURS * HOUR_MS - 20 * MINUTE_MS };
 
-/* ---- the view, as the exporters read it ---- */
-
-static struct watermark unknown(void)
-{
-    return (struct watermark){.kind = WATERMARK_UNKNOWN};
-}
-
-static struct watermark mark_of(void *arg)
-{
-    struct pipeline_shard *h = arg;
-    struct view_head head;
-    struct sg_fault f;
-    return view_head(h->store, h->index, GRACE_MS, &head, &f) == SG_OK ? head.mark : unknown();
-}
-
-static size_t due_of(void *arg, struct cycle_due *out)
-{
-    static struct cycle_due portion[VIEW_DUE_MAX];
-    struct pipeline_shard *h = arg;
-    struct view_cursor cursor = {0};
-    struct sg_fault f;
-    size_t total = 0, count = 0;
-    for (bool wrapped = false; !wrapped;) {
-        if (view_due_read(h->store, h->index, &cursor, portion, &count, &wrapped, &f) != SG_OK) break;
-        for (size_t i = 0; i < count && total < BILLING_DUE_MAX; i++) out[total++] = portion[i];
-    }
-    return total;
-}
-
-static struct watermark snapshot_of(void *arg, struct cycle_hour *hours, size_t count, uint64_t vouched[PARTITIONS_MAX])
-{
-    struct pipeline_shard *h = arg;
-    struct view_head head;
-    struct sg_fault f;
-    if (view_snapshot(h->store, h->index, GRACE_MS, hours, count, &head, &f) != SG_OK) return unknown();
-    memcpy(vouched, head.vouched, sizeof head.vouched);
-    return head.mark;
-}
-
-static void due_done(void *arg, const struct cycle_due *due, size_t count)
-{
-    struct pipeline_shard *h = arg;
-    struct sg_fault f;
-    if (view_due_done(h->store, h->index, due, count, &f) != SG_OK)
-        sim_trace(h->world->sim, "due of shard %u is not done: %s", h->index, f.text);
-}
-
 static uint64_t truth_of(void *arg, int key)
 {
-    const struct pipeline_shard *h = arg;
-    bool ours = shard_of_team(billing_teams[billing_key_at(key).team], h->world->rollup->shards) == h->index;
-    return ours ? pipeline_truth(h->world, key) : 0;
+    return pipeline_truth(arg, key);
 }
 
 /* ---- a step ---- */
@@ -94,16 +45,23 @@ static void others(void *arg)
     rollup_misfortune(w->rollup);
 }
 
-static void step(struct pipeline_world *w)
+/* From then on no time passes, for whoever is frozen: supervisors end in an hour that billing's world knows. */
+static bool usage_is_over(const struct pipeline_world *w)
 {
+    return !w->said && w->sim->now >= w->start + USAGE_MS;
+}
+
+static void step(void *arg)
+{
+    struct pipeline_world *w = arg;
     struct sim *s = w->sim;
+    if (usage_is_over(w)) return;
     pass_time(s);
     if (!w->said) collector_act(w->collectors);
     hand_over(w);
     for (uint64_t i = sim_draw(s, 4); i > 0 && !s->failed; i--) rollup_programs_act(w->rollup);
     rollup_misfortune(w->rollup);
-    for (uint32_t i = 0; i < BILLING_ACTS * w->rollup->shards && !s->failed; i++)
-        billing_act(w->shard[i % w->rollup->shards].billing);
+    if (!s->failed) billing_act(w->billing);
 }
 
 /* ---- quiet ---- */
@@ -132,28 +90,37 @@ static void hours_close(struct pipeline_world *w)
     w->sim->quiet = false;
 }
 
-static bool nothing_open(const struct pipeline_world *w)
+/* An hour that billing's world does not know may be due for ever. */
+static bool is_due(struct pipeline_world *w, uint32_t shard)
 {
-    for (uint32_t i = 0; i < w->rollup->shards; i++) {
-        const struct billing_world *b = w->shard[i].billing;
-        struct cycle_due due[BILLING_DUE_MAX];
-        if (!billing_at_rest(b)) return false;
-        size_t count = due_of(b->view->arg, due);
-        for (size_t k = 0; k < count; k++)
-            if (billing_index_of(b, due[k].team.s, billing_meters[0].meter.field, due[k].hour) >= 0) return false;
+    static struct cycle_due due[VIEW_DUE_MAX];
+    struct view_cursor cursor = {0};
+    struct sg_fault f;
+    for (bool wrapped = false; !wrapped;) {
+        size_t count = 0;
+        if (view_due_read(w->store, shard, &cursor, due, &count, &wrapped, &f) != SG_OK) return true;
+        for (size_t i = 0; i < count; i++)
+            if (billing_index_of(w->billing, due[i].team.s, billing_meters[0].meter.field, due[i].hour) >= 0)
+                return true;
     }
-    return true;
+    return false;
+}
+
+static bool nothing_open(struct pipeline_world *w)
+{
+    for (uint32_t i = 0; i < w->rollup->shards; i++)
+        if (is_due(w, i)) return false;
+    return billing_at_rest(w->billing);
 }
 
 static void exporters_rest(struct pipeline_world *w)
 {
     struct sim *s = w->sim;
-    for (uint32_t i = 0; i < w->rollup->shards; i++) billing_quiet(w->shard[i].billing);
+    billing_quiet(w->billing);
     for (int steps = 0; steps < QUIET_STEPS && !s->failed; steps++) {
         s->now += billing_quiet_ms(s, steps < QUIET_STEPS / 3);
-        for (uint32_t i = 0; i < w->rollup->shards; i++)
-            billing_quiet_step(w->shard[i].billing, steps < QUIET_STEPS / 3);
-        if (steps > QUIET_STEPS / 3 && nothing_open(w)) return;
+        billing_quiet_step(w->billing, steps < QUIET_STEPS / 6);
+        if (steps > QUIET_STEPS / 6 && nothing_open(w)) return;
     }
 }
 
@@ -168,10 +135,8 @@ static void settle_down(struct pipeline_world *w)
     pipeline_check_view(w);
     exporters_rest(w);
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
-    for (uint32_t i = 0; i < w->rollup->shards && !s->failed; i++) {
-        billing_deliver(w->shard[i].billing);
-        billing_check(w->shard[i].billing);
-    }
+    billing_deliver(w->billing);
+    billing_check(w->billing);
 }
 
 /* ---- whole ---- */
@@ -209,25 +174,25 @@ static void begin(struct pipeline_world *w)
     w->rollup->others_arg = w;
     w->rollup->steps_end = STEPS + LATE_STEPS;
     rollup_begin(w->rollup);
-    for (uint32_t i = 0; i < w->rollup->shards; i++) {
-        struct pipeline_shard *h = &w->shard[i];
-        struct redis_store_config config = {.shards = w->rollup->shards};
-        struct sg_fault f;
-        *h = (struct pipeline_shard){.world = w, .index = i, .billing = zeroed(sizeof *h->billing)};
-        h->view = (struct billing_view){h, CLOSE_DELAY_MS, mark_of, due_of, snapshot_of, due_done, truth_of};
-        w->rollup->acting = NULL;
-        if (redis_store_new(&h->store, &config, &f) != SG_OK) abort();
-        billing_start(h->billing, s, w->start, &h->view, false);
-    }
+    struct redis_store_config config = {.shards = w->rollup->shards};
+    struct sg_fault f;
+    rollup_act(w->rollup, NULL);
+    if (redis_store_new(&w->store, &config, &f) != SG_OK) abort();
+    w->view = (struct billing_view){.arg = w, .close_delay_ms = CLOSE_DELAY_MS, .truth = truth_of};
+    w->billing = zeroed(sizeof *w->billing);
+    w->billing->shards = w->rollup->shards;
+    w->billing->others = step;
+    w->billing->others_arg = w;
+    w->billing->steps_end = STEPS + LATE_STEPS;
+    w->billing->frozen_ms_most = 2 * MINUTE_MS; /* usage is to end in time */
+    billing_start(w->billing, s, w->start, &w->view, false);
 }
 
 static void end(struct pipeline_world *w)
 {
-    for (uint32_t i = 0; i < w->rollup->shards; i++) {
-        billing_end(w->shard[i].billing);
-        free(w->shard[i].billing);
-        redis_store_free(w->shard[i].store);
-    }
+    billing_end(w->billing);
+    free(w->billing);
+    redis_store_free(w->store);
     w->rollup->log = (struct events_log){0}; /* it is the collectors' */
     rollup_end(w->rollup);
     collector_end(w->collectors);
@@ -242,8 +207,9 @@ bool pipeline_schedule(struct sim *s)
     struct pipeline_world w = {.sim = s};
     make_rarer(s);
     begin(&w);
-    while (s->steps < STEPS && s->now < w.start + USAGE_MS && sim_goes_on(s)) step(&w);
+    while (s->steps < STEPS && !usage_is_over(&w) && sim_goes_on(s)) step(&w);
     if (!s->failed) hours_close(&w);
+    w.billing->frozen_ms_most = 50 * HOUR_MS;
     for (int i = 0; i < LATE_STEPS && sim_goes_on(s); i++) step(&w);
     if (!s->failed) settle_down(&w);
     end(&w);

@@ -1,6 +1,7 @@
 /* The joined world: supervisors, collectors and their disks, broker, aggregators, Redis, exporters, Stripe; one time
  * and one list of faults. No model stands where they meet: the collectors' world makes the topic, the roll-up's world
- * makes the view of it, and the exporters read that view through the code that ships (view.h).
+ * makes the view of it, and the exporters read that view, bill it and archive it through the code that ships; what is
+ * restored comes out of the ledger that they write.
  *
  * EQUATION  after quiet, for every (team, project, region, window, field), what supervisors had accepted, by the
  *           collectors' oracle, is what Redis holds; and for every (team, hour, meter) that is what Stripe holds and
@@ -13,15 +14,6 @@
 #include "tests/sim/billing_world.h"
 #include "tests/sim/collector_world.h"
 #include "tests/sim/rollup_world.h"
-
-/* One shard of the ledger: its exporters, and what they look at. */
-struct pipeline_shard {
-    struct pipeline_world *world;
-    uint32_t index;
-    struct redis_store *store;
-    struct billing_view view;
-    struct billing_world *billing;
-};
 
 /* One field of one rollup: what is expected of it, and what Redis holds. */
 struct pipeline_sum {
@@ -38,7 +30,9 @@ struct pipeline_world {
     bool said;     /* supervisors have nothing more to say */
     struct collector_world *collectors;
     struct rollup_world *rollup;
-    struct pipeline_shard shard[SHARDS_MOST];
+    struct redis_store *store; /* nobody's: to look at what is due */
+    struct billing_view view;
+    struct billing_world *billing;
     struct pipeline_sum *sum;
     size_t sums, sum_capacity;
     uint32_t *slot; /* of index + 1, by the sum's name; NULL until everything was said */

@@ -42,7 +42,7 @@ static void process_added(struct rollup_world *w)
     for (size_t i = 0; i < PROCESSES; i++) {
         if (w->process[i].alive) continue;
         rollup_process_begin(w, &w->process[i]);
-        w->acting = NULL;
+        rollup_act(w, NULL);
         rollup_rebalance(w);
         return;
     }
@@ -78,7 +78,7 @@ static void misfortune_of_programs(struct rollup_world *w)
 {
     struct rollup_process *p = someone(w);
     if (p && rollup_fault(w, SIM_AGGREGATOR_KILLED)) rollup_process_end(w, p);
-    if (p && p->alive && rollup_fault(w, SIM_AGGREGATOR_REMOVED)) p->stopping = true;
+    if (p && p->alive && rollup_fault(w, SIM_AGGREGATOR_REMOVED)) p->actor.stopping = true;
     if (p && p->alive && rollup_fault(w, SIM_AGGREGATOR_STOPPED)) {
         p->asleep_until = w->sim->now + (int64_t)sim_draw(w->sim, 10 * MINUTE_MS);
         p->member = sim_draw(w->sim, 4) == 0;
@@ -119,7 +119,7 @@ void rollup_misfortune(struct rollup_world *w)
 void rollup_programs_act(struct rollup_world *w)
 {
     struct rollup_process *p = someone(w);
-    if (sim_draw(w->sim, 40) == 0)
+    if (w->archiver && sim_draw(w->sim, 40) == 0)
         (void)rollup_archive(w, (uint32_t)sim_draw(w->sim, w->shards));
     else if (p)
         rollup_process_turn(w, p);
@@ -198,7 +198,7 @@ void rollup_calm(struct rollup_world *w)
     }
     for (size_t i = 0; i < PROCESSES; i++) {
         struct rollup_process *p = &w->process[i];
-        p->stopping = false;
+        p->actor.stopping = false;
         p->member = rollup_awake(w, p);
         if (!p->member)
             p->asleep_until = INT64_MAX; /* through the quiet: with what it knows it goes on in the next storm */
@@ -220,6 +220,13 @@ static void quiet(struct rollup_world *w)
     rollup_calm(w);
     rollup_settle(w, false);
     for (uint32_t s = 0; s < w->shards && !w->sim->failed; s++) rollup_check_state(w, s, &w->shard[s].now, true);
+}
+
+/* Through the month: what it knows will be older than the log. */
+static void one_sleeps(struct rollup_world *w)
+{
+    struct rollup_process *p = someone(w);
+    if (p) p->asleep_until = w->sim->now + 1;
 }
 
 /* Closed windows are archived, then the log forgets some of what is older than a month. */
@@ -282,10 +289,12 @@ void rollup_begin(struct rollup_world *w)
     w->slow = sim_draw(s, 4) == 0;
     w->process = calloc(PROCESSES, sizeof *w->process);
     if (!w->process) abort();
-    rollup_ports_begin(w);
+    ports_begin(s);
+    ledgers_begin(s);
+    rollup_consumers_begin(w);
     rollup_redis_begin(w);
     rollup_runners_begin(w);
-    rollup_archiver_begin(w);
+    if (!w->others) rollup_archiver_begin(w);
     for (uint64_t i = 1 + sim_draw(s, 3); i > 0; i--) process_added(w);
 }
 
@@ -293,13 +302,13 @@ void rollup_end(struct rollup_world *w)
 {
     for (size_t i = 0; i < PROCESSES; i++) rollup_process_end(w, &w->process[i]);
     rollup_late_drop(w);
-    rollup_archiver_end(w);
+    if (w->archiver) rollup_archiver_end(w);
+    rollup_redis_begin(NULL);
+    ledgers_end();
     rollup_runners_end(w);
     for (uint32_t s = 0; s < SHARDS_MOST; s++) {
         redis_state_destroy(&w->shard[s].now);
         redis_state_destroy(&w->shard[s].old);
-        for (size_t i = 0; i < w->ledger[s].count; i++) free(w->ledger[s].record[i].bytes);
-        free(w->ledger[s].record);
     }
     free(w->process);
 }
@@ -319,6 +328,7 @@ bool rollup_schedule(struct sim *s)
         if (!s->failed && w->twins) rollup_twins(w);
         if (!s->failed && w->two_lost) rollup_two_lost(w);
         w->twins = w->two_lost = false;
+        if (era + 1 < eras && sim_draw(s, 2)) one_sleeps(w);
         if (!s->failed) quiet(w);
     }
     if (!s->failed && sim_draw(s, 3) == 0) rollup_check_health(w);

@@ -218,13 +218,10 @@ static bool archived(const struct look *l, const struct oracle_cell *c, char let
                      const char *region)
 {
     char line[KEY_BYTES_MAX];
-    const struct rollup_ledger *ledger = &l->w->ledger[l->shard];
     int length =
         snprintf(line, sizeof line, "u:%c:%" PRId64 ":t%u:%s:%s\t%u\t@%" PRIu64 " ", letter, c->name.start / SECOND_MS,
                  c->name.team, project, region, c->name.partition, c->stored_offset);
-    for (size_t i = 0; i < ledger->count; i++)
-        if (memmem(ledger->record[i].bytes, ledger->record[i].length, line, (size_t)length - 1)) return true;
-    return false;
+    return ledgers_hold(l->shard, line, (size_t)length - 1);
 }
 
 static void check_rollup_index(struct look *l, const struct oracle_cell *c)

@@ -31,7 +31,8 @@ static void red(struct rollup_world *w, struct rollup_process *p, const char *wh
 {
     struct health_report r;
     health_judge(&p->aggregator.health, &r);
-    if (r.healthy || !strstr(r.reason, who)) sim_fail(w->sim, "%s is silent, and %s says: %s", who, p->name, r.reason);
+    if (r.healthy || !strstr(r.reason, who))
+        sim_fail(w->sim, "%s is silent, and %s says: %s", who, p->actor.name, r.reason);
 }
 
 static void silence(struct rollup_world *w, struct rollup_process *p, const char *who, int64_t expelled_at)
@@ -57,7 +58,7 @@ static void green_again(struct rollup_world *w)
     for (size_t i = 0; i < PROCESSES && !w->sim->failed; i++) {
         if (!rollup_awake(w, &w->process[i])) continue;
         health_judge(&w->process[i].aggregator.health, &r);
-        if (!r.healthy) sim_fail(w->sim, "all is well, and %s says: %s", w->process[i].name, r.reason);
+        if (!r.healthy) sim_fail(w->sim, "all is well, and %s says: %s", w->process[i].actor.name, r.reason);
     }
 }
 

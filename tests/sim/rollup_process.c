@@ -1,35 +1,42 @@
 /* The programs of the roll-up's world: aggregators with the group that shares the partitions among them, and the
  * archiver. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "aggregator/billing/archiver.h"
 #include "tests/sim/rollup_world.h"
+
+void rollup_act(struct rollup_world *w, struct rollup_process *p)
+{
+    w->acting = p;
+    (void)ports_act(p ? &p->actor : NULL);
+}
 
 void rollup_process_begin(struct rollup_world *w, struct rollup_process *p)
 {
     struct sg_fault f = {0};
     memset(p, 0, sizeof *p);
     p->alive = p->member = true;
-    (void)snprintf(p->name, sizeof p->name, "a%u", ++w->incarnations);
-    p->config = (struct aggregator_config){.instance = p->name,
-                                           .kafka_brokers = p->name,
-                                           .events_topic = p->name,
-                                           .ledger_topic = p->name,
+    (void)snprintf(p->actor.name, sizeof p->actor.name, "a%u", ++w->incarnations);
+    p->config = (struct aggregator_config){.instance = p->actor.name,
+                                           .kafka_brokers = p->actor.name,
+                                           .events_topic = p->actor.name,
+                                           .ledger_topic = p->actor.name,
                                            .shards = w->shards,
                                            .cells_max = 20 + (int64_t)sim_draw(w->sim, 2000),
                                            .flush_interval_ms = 100 + sim_draw(w->sim, w->slow ? 500 : 5000)};
-    w->acting = p;
+    rollup_act(w, p);
     enum sg_error e = aggregator_init(&p->aggregator, &p->config, &f);
     if (!e) e = aggregator_begin(&p->aggregator, &f);
-    if (e) sim_fail(w->sim, "%s does not begin: %s", p->name, f.text);
+    if (e) sim_fail(w->sim, "%s does not begin: %s", p->actor.name, f.text);
     if (!e) p->aggregator.rollup.chunk_cells = w->chunk_cells;
 }
 
 void rollup_process_end(struct rollup_world *w, struct rollup_process *p)
 {
     if (!p->alive) return;
-    w->acting = p;
+    rollup_act(w, p);
     aggregator_destroy(&p->aggregator);
     p->alive = p->member = false;
 }
@@ -37,15 +44,15 @@ void rollup_process_end(struct rollup_world *w, struct rollup_process *p)
 void rollup_process_turn(struct rollup_world *w, struct rollup_process *p)
 {
     struct sg_fault f = {0};
-    w->acting = p;
+    rollup_act(w, p);
     enum sg_error e = aggregator_turn(&p->aggregator, &f);
-    if (!e && p->stopping) aggregator_end(&p->aggregator);
-    if (e && !p->dead) sim_fail(w->sim, "%s stops: %s", p->name, f.text);
+    if (!e && p->actor.stopping) aggregator_end(&p->aggregator);
+    if (e && !p->actor.dead) sim_fail(w->sim, "%s stops: %s", p->actor.name, f.text);
     if (counters_get(&p->aggregator.counters, COUNT_LOG_LOST)) /* the log forgets what all shards have archived */
-        sim_fail(w->sim, "%s tells of a loss that there is not", p->name);
-    w->acting = NULL;
-    if (p->dead || p->stopping) {
-        sim_trace(w->sim, "%s has ended", p->name);
+        sim_fail(w->sim, "%s tells of a loss that there is not", p->actor.name);
+    rollup_act(w, NULL);
+    if (p->actor.dead || p->actor.stopping) {
+        sim_trace(w->sim, "%s has ended", p->actor.name);
         rollup_process_end(w, p);
     }
 }
@@ -68,15 +75,44 @@ void rollup_rebalance(struct rollup_world *w)
     for (uint32_t i = 0; count && i < w->parts; i++) member[sim_draw(w->sim, count)]->assigned[i] = true;
 }
 
+/* ---- the archiver ---- */
+
+void rollup_archiver_begin(struct rollup_world *w)
+{
+    static char name[] = "archiver", meter[] = "vcpu_ms";
+    static char *meters[] = {meter};
+    struct sg_fault f;
+    w->archiver = calloc(1, sizeof *w->archiver);
+    if (!w->archiver) abort();
+    w->archiver_config = (struct exporter_config){.instance = name,
+                                                  .cluster = name,
+                                                  .ledger_topic = name,
+                                                  .control_topic = name,
+                                                  .meters = {meters, 1},
+                                                  .shards = w->shards,
+                                                  .runner_grace_ms = GRACE_MS};
+    rollup_act(w, NULL);
+    if (exporter_init(w->archiver, &w->archiver_config, &f)) abort();
+}
+
+void rollup_archiver_end(struct rollup_world *w)
+{
+    exporter_destroy(w->archiver);
+    free(w->archiver);
+    w->archiver = NULL;
+}
+
+/* A doubt about the ledger closes it; here it can be opened at once. */
 bool rollup_archive(struct rollup_world *w, uint32_t shard)
 {
     struct sg_fault f = {0};
     struct shard *s = &w->archiver->shard[shard];
     struct rollup_process *acting = w->acting;
     s->next_archive.v = 0;
-    w->acting = NULL;
-    enum sg_error e = archiver_turn(w->archiver, s, &f);
+    rollup_act(w, NULL);
+    if (!s->log) shard_open(w->archiver, s);
+    enum sg_error e = s->log ? archiver_turn(w->archiver, s, &f) : s->closed_by.code;
     if (e) sim_trace(w->sim, "archiver: %s", f.text);
-    w->acting = acting;
+    rollup_act(w, acting);
     return e == SG_OK;
 }

@@ -13,8 +13,9 @@ enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WA
 
 struct redis_store {
     struct rollup_world *world;
-    struct rollup_process *process; /* NULL: the archiver */
-    bool spared;                    /* the request under way is: a flush has many, and some are to come to an end */
+    struct rollup_process *process; /* NULL: not an aggregator's */
+    struct sim_actor *actor;
+    bool spared; /* the request under way is: a flush has many, and some are to come to an end */
 };
 
 static struct rollup_world *world_of_stores;
@@ -29,7 +30,8 @@ enum sg_error redis_store_new(struct redis_store **out, const struct redis_store
     (void)config;
     *out = calloc(1, sizeof **out);
     if (!*out) return sg_fail(f, SG_ERR_NOMEM, "no memory");
-    **out = (struct redis_store){.world = world_of_stores, .process = world_of_stores->acting};
+    struct rollup_world *w = world_of_stores;
+    **out = (struct redis_store){.world = w, .process = w ? w->acting : NULL, .actor = ports_acting()};
     return SG_OK;
 }
 void redis_store_free(struct redis_store *s)
@@ -48,6 +50,7 @@ static void others_go_on(struct redis_store *s)
 {
     struct rollup_world *w = s->world;
     struct rollup_process *acting = w->acting;
+    struct sim_actor *actor = ports_acting();
     if (w->sim->quiet || w->depth == NESTED_MAX) return;
     bool frozen = s->process && befalls(s, SIM_AGGREGATOR_FROZEN);
     uint64_t steps = frozen ? 10 + sim_draw(w->sim, FROZEN_STEPS) : sim_draw(w->sim, 10) ? 0 : 1 + sim_draw(w->sim, 3);
@@ -62,6 +65,7 @@ static void others_go_on(struct redis_store *s)
         w->others ? w->others(w->others_arg) : rollup_step(w);
     if (s->process) s->process->busy = false;
     w->acting = acting;
+    (void)ports_act(actor);
     w->depth--;
 }
 
@@ -134,7 +138,7 @@ static void writers_meet(struct redis_store *s, uint32_t shard)
 /* Kill -9 while the request is under way. */
 static void killed(struct redis_store *s)
 {
-    if (s->process && befalls(s, SIM_AGGREGATOR_KILLED)) s->process->dead = true;
+    if (s->process && befalls(s, SIM_AGGREGATOR_KILLED)) s->actor->dead = true;
 }
 
 /* Any number of commands, or just some of the last. */
@@ -195,7 +199,7 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
     struct rollup_shard *h = &w->shard[q->shard];
     s->spared = sim_draw(w->sim, 3);
     others_go_on(s);
-    *sent = !(s->process && s->process->dead) && w->sim->now >= h->away_until;
+    *sent = !(s->actor && s->actor->dead) && w->sim->now >= h->away_until;
     if (!*sent) return sg_fail(f, SG_ERR_UNREACHABLE, "redis: no connection");
     killed(s);
     if (writes(q) && w->lates < LATE_MAX && rollup_fault(w, SIM_SCRIPT_LATE)) {
@@ -207,7 +211,7 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
     enum sg_error e = run(s, q, f);
     others_go_on(s);
     killed(s);
-    if (!e && s->process && s->process->dead) e = sg_fail(f, SG_ERR_UNKNOWN, "killed");
+    if (!e && s->actor && s->actor->dead) e = sg_fail(f, SG_ERR_UNKNOWN, "killed");
     return e;
 }
 

@@ -3,7 +3,7 @@
  *
  * The aggregators are the program's own: aggregator.c, sync.c, restore.c and everything under them, the archiver and
  * the scripts likewise. What is ours are the things they talk to: consumer.h, redis_store.h (over redis_lua.h),
- * txlog.h, clock, loop and log.
+ * txlog.h (ledgers.h), clock, loop and log (ports.h).
  *
  * NESTING  the one thread runs one process's turn at a time; but whenever a process calls Redis, the others may go on
  *          for a while before the call takes effect and before its answer is read: so a process is frozen in the
@@ -17,14 +17,15 @@
  *          follows from proto/batch.md and design.md alone, by its own arithmetic (rollup_oracle.c).
  *
  * rollup.c holds the schedule, rollup_staged.c what chance does not bring about, rollup_runner.c runners and broker,
- * rollup_ports.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what must
- * be true, rollup_health.c what must be told. */
+ * rollup_consumer.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what
+ * must be true, rollup_health.c what must be told. */
 #ifndef SIM_ROLLUP_WORLD_H
 #define SIM_ROLLUP_WORLD_H
 
 #include "aggregator/billing/exporter.h"
 #include "aggregator/rollup/aggregator.h"
 #include "tests/sim/events_log.h"
+#include "tests/sim/ledgers.h"
 #include "tests/sim/redis_state.h"
 #include "tests/sim/sim.h"
 
@@ -124,22 +125,12 @@ struct rollup_late {
     char *bytes;
 };
 
-struct rollup_record {
-    char *bytes;
-    size_t length;
-};
-struct rollup_ledger {
-    struct rollup_record *record;
-    size_t count, capacity;
-};
-
 struct rollup_process {
-    bool alive, dead, busy, member, stopping;
+    struct sim_actor actor;
+    bool alive, busy, member;
     bool old[SHARDS_MOST]; /* talks to the old primary */
     int64_t asleep_until;
     bool pending, assigned[PARTS_MAX]; /* an assignment that it was not told yet */
-    uint32_t taken_for;                /* number of its incarnation: the instance's name */
-    char name[16];
     struct aggregator_config config;
     struct aggregator aggregator;
 };
@@ -161,12 +152,11 @@ struct rollup_world {
     struct events_log log;
     struct rollup_topic topic[PARTS_MAX];
     struct rollup_shard shard[SHARDS_MOST];
-    struct rollup_ledger ledger[SHARDS_MOST];
     struct rollup_late late[LATE_MAX];
     size_t lates;
     struct rollup_process *process; /* PROCESSES */
     struct rollup_process *acting;
-    struct exporter *archiver; /* of which the archiver is all that runs */
+    struct exporter *archiver; /* of which the archiver is all that runs; NULL: others archive */
     struct exporter_config archiver_config;
     unsigned depth, incarnations;
     uint64_t steps_end;   /* of this storm */
@@ -227,8 +217,10 @@ void rollup_runners_drain(struct rollup_world *w);
 
 /* ---- programs ---- */
 
-/* Whoever runs in the world runs in this one. */
-void rollup_ports_begin(struct rollup_world *w);
+/* Consumers that are made belong to this world. */
+void rollup_consumers_begin(struct rollup_world *w);
+/* Who acts from now on; NULL: nobody of this world. */
+void rollup_act(struct rollup_world *w, struct rollup_process *p);
 void rollup_process_begin(struct rollup_world *w, struct rollup_process *p);
 void rollup_process_end(struct rollup_world *w, struct rollup_process *p);
 /* One turn; a process that has died in it is gone. */
@@ -242,7 +234,7 @@ void rollup_archiver_end(struct rollup_world *w);
 
 /* ---- Redis ---- */
 
-/* Stores that are made belong to this world. */
+/* Stores that are made belong to this world; NULL: to none, and are of no use. */
 void rollup_redis_begin(struct rollup_world *w);
 /* A late script takes effect. */
 void rollup_late_arrives(struct rollup_world *w);

@@ -1,0 +1,291 @@
+#include "tests/sim/ledgers.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct record {
+    uint64_t offset;
+    int64_t time;
+    char *bytes;
+    size_t length;
+};
+
+struct ledger {
+    struct record *record;
+    size_t count, capacity;
+    uint64_t end;
+    unsigned epoch;
+    struct record *undecided;
+    size_t undecided_count;
+};
+
+static struct sim *sim;
+static struct ledger ledgers[LEDGERS_MOST], control;
+static const struct ledgers_watcher *watcher;
+
+static bool fault(enum sim_fault kind)
+{
+    return !sim->quiet && sim_fault(sim, kind);
+}
+
+/* ---- what is kept ---- */
+
+void ledgers_begin(struct sim *s)
+{
+    sim = s;
+    watcher = NULL;
+}
+
+static void drop_undecided(struct ledger *l)
+{
+    for (size_t i = 0; i < l->undecided_count; i++) free(l->undecided[i].bytes);
+    free(l->undecided);
+    l->undecided = NULL;
+    l->undecided_count = 0;
+}
+
+static void drop(struct ledger *l)
+{
+    drop_undecided(l);
+    for (size_t i = 0; i < l->count; i++) free(l->record[i].bytes);
+    free(l->record);
+    *l = (struct ledger){0};
+}
+
+void ledgers_end(void)
+{
+    for (size_t i = 0; i < LEDGERS_MOST; i++) drop(&ledgers[i]);
+    drop(&control);
+}
+
+void ledgers_watch(const struct ledgers_watcher *w)
+{
+    watcher = w;
+}
+
+void ledgers_forget_undecided(void)
+{
+    for (size_t i = 0; i < LEDGERS_MOST; i++) drop_undecided(&ledgers[i]);
+}
+
+static struct record copy_of(const char *bytes, size_t length)
+{
+    struct record r = {.time = sim->now, .bytes = malloc(length + 1), .length = length};
+    if (!r.bytes) abort();
+    memcpy(r.bytes, bytes, length);
+    return r;
+}
+
+/* Takes r over. Returns its offset. */
+static uint64_t keep(struct ledger *l, struct record r)
+{
+    if (l->count == l->capacity) {
+        l->capacity = l->capacity ? 2 * l->capacity : 64;
+        l->record = reallocarray(l->record, l->capacity, sizeof *l->record);
+        if (!l->record) abort();
+    }
+    r.offset = l->end++;
+    l->record[l->count++] = r;
+    if (watcher && l != &control) watcher->kept(watcher->arg, (uint32_t)(l - ledgers), r.offset, r.bytes, r.length);
+    return r.offset;
+}
+
+void ledgers_say(const char *bytes, size_t length)
+{
+    (void)keep(&control, copy_of(bytes, length));
+}
+
+/* Records below `until`. */
+static enum sg_error give(const struct ledger *l, size_t first, uint64_t until, txlog_each *each, void *arg,
+                          struct sg_fault *f)
+{
+    enum sg_error e = SG_OK;
+    for (size_t i = first; i < l->count && l->record[i].offset < until && e == SG_OK; i++) {
+        const struct record *r = &l->record[i];
+        const struct txlog_record given = {r->offset, {r->time}, r->bytes, r->length};
+        e = each(arg, &given, f);
+    }
+    return e;
+}
+
+bool ledgers_hold(uint32_t shard, const char *bytes, size_t length)
+{
+    const struct ledger *l = &ledgers[shard];
+    for (size_t i = 0; i < l->count; i++)
+        if (memmem(l->record[i].bytes, l->record[i].length, bytes, length)) return true;
+    return false;
+}
+
+enum sg_error ledgers_read(uint32_t shard, txlog_each *each, void *arg, struct sg_fault *f)
+{
+    return give(&ledgers[shard], 0, UINT64_MAX, each, arg, f);
+}
+
+/* ---- writers ---- */
+
+struct txlog {
+    struct ledger *ledger;
+    struct sim_actor *owner;
+    unsigned epoch;
+    uint64_t end;
+    bool in_doubt;
+};
+
+/* Others may go on. False: who calls is dead. */
+static bool alive_after_interruption(struct sim_actor *a)
+{
+    if (a && a->interrupted && !a->dead) a->interrupted(a->arg);
+    return !a || !a->dead;
+}
+
+/* The older owner's last commit is decided. */
+static enum sg_error fence(struct txlog *log, struct sg_fault *f)
+{
+    struct ledger *l = log->ledger;
+    bool away = fault(SIM_BROKER_AWAY);
+    if (!alive_after_interruption(log->owner) || (away && sim_draw(sim, 2)))
+        return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    bool committed = sim_draw(sim, 2);
+    for (size_t i = 0; i < l->undecided_count && committed; i++) {
+        (void)keep(l, l->undecided[i]);
+        l->undecided[i].bytes = NULL;
+    }
+    drop_undecided(l);
+    l->end++;
+    log->epoch = ++l->epoch;
+    if (watcher) watcher->owned(watcher->arg, (uint32_t)(l - ledgers), log->owner);
+    return away ? sg_fail(f, SG_ERR_TIMEOUT, "no broker answers") : SG_OK;
+}
+
+/* Up to the barrier, which stands where nobody newer has come; some of it is read twice. */
+static enum sg_error read_all(struct txlog *log, uint64_t from, txlog_each *each, void *arg, struct sg_fault *f)
+{
+    struct ledger *l = log->ledger;
+    size_t first = 0;
+    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    if (log->epoch && log->epoch != l->epoch) return sg_fail(f, SG_ERR_FENCED, "somebody newer has come");
+    uint64_t barrier = l->end++;
+    while (first < l->count && l->record[first].offset < from) first++;
+    enum sg_error e = give(l, first, barrier, each, arg, f);
+    if (e == SG_OK && watcher && l->count && fault(SIM_LEDGER_READ_TWICE))
+        e = give(l, sim_draw(sim, l->count), barrier, each, arg, f);
+    log->end = barrier;
+    return e;
+}
+
+enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, uint64_t from, txlog_each *each,
+                         void *arg, struct sg_fault *f)
+{
+    struct txlog *log = calloc(1, sizeof *log);
+    if (!log) abort();
+    log->ledger = &ledgers[config->partition];
+    log->owner = ports_acting();
+    enum sg_error e = SG_OK;
+    if (e == SG_OK) e = fence(log, f);
+    if (e == SG_OK) e = read_all(log, from, each, arg, f);
+    if (e == SG_OK)
+        *out = log;
+    else
+        free(log);
+    return e;
+}
+
+static void propose(const struct ledger *l, const struct txlog_bytes *records, size_t count)
+{
+    for (size_t i = 0; i < count && watcher; i++)
+        watcher->proposed(watcher->arg, (uint32_t)(l - ledgers), records[i].bytes, records[i].length);
+}
+
+static void leave_undecided(struct ledger *l, const struct txlog_bytes *records, size_t count)
+{
+    assert(l->undecided_count == 0);
+    l->undecided = calloc(count, sizeof *l->undecided);
+    if (!l->undecided) abort();
+    for (size_t i = 0; i < count; i++)
+        l->undecided[l->undecided_count++] = copy_of(records[i].bytes, records[i].length);
+}
+
+enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records, size_t count, uint64_t *offsets,
+                           struct sg_fault *f)
+{
+    struct ledger *l = log->ledger;
+    if (log->in_doubt) sim_fail(sim, "a log is written to that was in doubt");
+    log->in_doubt = true;
+    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
+    bool owns = log->epoch == l->epoch;
+    propose(l, records, count);
+    if (!owns) return sg_fail(f, SG_ERR_FENCED, "somebody newer owns the shard");
+    if (sim->failed) return sg_fail(f, SG_ERR_UNKNOWN, "it is over");
+    bool lost = l->undecided_count > 0 || fault(SIM_COMMIT_LOST);
+    if (lost && l->undecided_count == 0) leave_undecided(l, records, count);
+    for (size_t i = 0; i < count && !lost; i++) {
+        uint64_t at = keep(l, copy_of(records[i].bytes, records[i].length));
+        if (offsets) offsets[i] = at;
+    }
+    log->end = l->end++;
+    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
+    if (lost) return sg_fail(f, SG_ERR_UNKNOWN, "the fate of a commit is not known");
+    log->in_doubt = false;
+    return SG_OK;
+}
+
+uint64_t txlog_end(const struct txlog *log)
+{
+    return log->end;
+}
+void txlog_destroy(struct txlog *log)
+{
+    free(log);
+}
+
+/* ---- readers ---- */
+
+struct txlog_reader {
+    const struct ledger *ledger;
+    struct sim_actor *actor;
+    size_t next;
+};
+
+enum sg_error txlog_reader_open(struct txlog_reader **out, const struct txlog_config *config, uint64_t from,
+                                struct sg_fault *f)
+{
+    *out = calloc(1, sizeof **out);
+    if (!*out) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    bool facts = strcmp(config->topic, LEDGERS_CONTROL) == 0;
+    **out = (struct txlog_reader){facts ? &control : &ledgers[config->partition], ports_acting(), 0};
+    while ((*out)->next < (*out)->ledger->count && (*out)->ledger->record[(*out)->next].offset < from) (*out)->next++;
+    return SG_OK;
+}
+
+enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, size_t max, txlog_each *each, void *arg,
+                                struct sg_fault *f)
+{
+    const struct ledger *l = r->ledger;
+    enum sg_error e = SG_OK;
+    if (!alive_after_interruption(r->actor) || fault(SIM_BROKER_AWAY))
+        return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    size_t most = sim->quiet ? max : sim_draw(sim, 5);
+    if (most == 0 || r->next == l->count) sim->now += timeout_ms;
+    for (size_t i = 0; e == SG_OK && i < most && r->next < l->count; i++) {
+        const struct record *at = &l->record[r->next++];
+        const struct txlog_record record = {at->offset, {at->time}, at->bytes, at->length};
+        e = each(arg, &record, f);
+    }
+    return e;
+}
+enum sg_error txlog_reader_lag(struct txlog_reader *r, uint32_t timeout_ms, uint64_t *lag, struct sg_fault *f)
+{
+    (void)timeout_ms;
+    if (r->actor && r->actor->dead) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    *lag = r->ledger->count - r->next;
+    return SG_OK;
+}
+uint64_t txlog_reader_position(const struct txlog_reader *r)
+{
+    return r->next < r->ledger->count ? r->ledger->record[r->next].offset : r->ledger->end;
+}
+void txlog_reader_destroy(struct txlog_reader *r)
+{
+    free(r);
+}
