@@ -558,7 +558,8 @@ enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f)
     struct boot_ms now = loop_now(&x->loop);
     enum sg_error e = follow_control(x, now, f);
     if (e == SG_OK) e = learn_meters(x, now, f);
-    for (size_t i = 0; i < x->shard_count && !loop_stopping(&x->loop); i++) {
+    exporter_probe_redis(x);
+    for (size_t i = 0; i < x->shard_count && !on_wait(x); i++) {
         tend_shard(x, &x->shard[i]);
         exporter_show(x);
     }

@@ -171,6 +171,8 @@ struct exporter {
     bool facts_known;
     struct boot_ms control_check_at;
     struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
+    struct boot_ms redis_probe_at;
+    struct sg_fault redis_unread; /* why Redis did not answer when it was asked last; OK: it did */
     struct shard *shard;
     size_t shard_count;
     struct attempt attempt[STRIPE_CONCURRENCY_MAX];
@@ -212,6 +214,8 @@ SG_MUST_USE bool exporter_now(struct exporter *x, struct wall_ms *now);
 
 /* ---- exporter_health.c ---- */
 
+/* Asks Redis now and then whether it is there. */
+void exporter_probe_redis(struct exporter *x);
 /* Shows where we stand: gauges, lag, and what is wrong. */
 void exporter_show(struct exporter *x);
 

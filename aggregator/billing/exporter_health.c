@@ -9,6 +9,7 @@
 enum {
     UNANSWERED_MS = 2 * SECOND_MS, /* with the allowance: Stripe's silence is named before the progress rule speaks */
     ARCHIVE_ROUNDS_LATE = 3,
+    REDIS_PROBE_MS = 1 * SECOND_MS, /* with the time that a question may take, and the allowance: red within 10 s */
 };
 
 /* Sums over all shards. */
@@ -109,6 +110,7 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
         fault[EXPORTER_ARCHIVE] = &late;
     if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
+    if (x->redis_unread.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &x->redis_unread;
     for (size_t i = 0; i < sizeof of_shards / sizeof *of_shards; i++) {
         if (fault[of_shards[i]])
             health_take_fault(&x->health, of_shards[i], fault[of_shards[i]]);
@@ -153,6 +155,17 @@ static void judge_summaries(struct exporter *x, const struct standing *sum)
              "of old revisions %" PRIu64 " summaries cannot be read, %" PRIu64 " show another sum", sum->unreadable,
              sum->neither);
     health_set_fault(&x->health, EXPORTER_SUMMARY, reason);
+}
+
+/* Between two cycles nothing else would tell that Redis is away. */
+void exporter_probe_redis(struct exporter *x)
+{
+    struct sg_fault f = {0};
+    if (loop_now(&x->loop).v < x->redis_probe_at.v) return;
+    health_doing(&x->health, "a question to Redis");
+    x->redis_unread = redis_store_probe(x->store, (uint32_t)x->shard_count, &f) ? f : (struct sg_fault){0};
+    health_doing(&x->health, NULL);
+    x->redis_probe_at.v = loop_now(&x->loop).v + REDIS_PROBE_MS;
 }
 
 /* What waits for people or for Stripe's summaries is no lag: it is a fault of its own. */

@@ -423,7 +423,7 @@ static void probe(struct aggregator *a, struct boot_ms now)
     if (now.v < a->probe_at.v) return;
     a->probe_at.v = now.v + PROBE_MS;
     health_doing(&a->health, "a question to Redis");
-    if (sync_probe(&a->sync, &why))
+    if (redis_store_probe(a->store, a->rollup.shards, &why))
         health_take_fault(&a->health, AGGREGATOR_REDIS, &why);
     else if (!a->write_fault)
         health_clear(&a->health, AGGREGATOR_REDIS);

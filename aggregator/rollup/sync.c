@@ -278,19 +278,3 @@ enum sg_error sync_flush(struct sync *s, struct sg_fault *f)
         if (e && !first) first = e;
     }
 }
-
-/* ---- probing ---- */
-
-enum sg_error sync_probe(struct sync *s, struct sg_fault *f)
-{
-    uint32_t shards = s->rollup->shards;
-    for (uint32_t i = 0; i < shards; i++) {
-        s->arg[i] = memory_grow(s->arg[i], &s->arg_capacity[i], 2, sizeof *s->arg[i]);
-        s->arg[i][0] = store_text("EXISTS");
-        s->arg[i][1] = store_text(s->key_meta[i]);
-        s->request[i] = (struct store_request){.shard = i, .arg = s->arg[i], .count = 2};
-    }
-    enum sg_error e = redis_store_run(s->store, s->request, shards, f);
-    store_requests_done(s->request, shards);
-    return e;
-}

@@ -34,7 +34,5 @@ SG_MUST_USE enum sg_error sync_know(struct sync *s, uint32_t shard, bool *restor
 SG_MUST_USE enum sg_error sync_apply(struct sync *s, struct sg_fault *f);
 /* Writes every shard that has something to write, at once. */
 SG_MUST_USE enum sg_error sync_flush(struct sync *s, struct sg_fault *f);
-/* Asks every shard's node whether it is there. UNREACHABLE and the like; nothing is put in doubt. */
-SG_MUST_USE enum sg_error sync_probe(struct sync *s, struct sg_fault *f);
 
 #endif

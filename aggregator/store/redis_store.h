@@ -84,6 +84,8 @@ SG_MUST_USE enum sg_error redis_store_eval(struct redis_store *s, uint32_t shard
 /* One command of NUL-terminated words, name first. *out is the caller's. */
 SG_MUST_USE enum sg_error redis_store_command(struct redis_store *s, uint32_t shard, const char *const *words,
                                               size_t count, struct redisReply **out, struct sg_fault *f);
+/* Asks all shards, 0..shards-1, for something small: whether Redis is there. */
+SG_MUST_USE enum sg_error redis_store_probe(struct redis_store *s, uint32_t shards, struct sg_fault *f);
 /* True when the reply is the status or string `text`. */
 bool store_reply_is(const struct redisReply *r, const char *text);
 

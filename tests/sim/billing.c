@@ -51,6 +51,7 @@ static void settle_down(struct billing_world *w, struct billing_store *t)
         records = w->records;
         if (i == YOUNG_STEPS) billing_check_young(w);
     }
+    if (!s->failed && sim_draw(s, 4) == 0) billing_check_health(w);
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w);
 }

@@ -241,6 +241,8 @@ void billing_check(struct billing_world *w)
     for (uint32_t s = 0; s < w->shards; s++)
         if (ledgers_read(s, fold, &last[s], &f) != SG_OK) sim_fail(w->sim, "the ledger does not fold: %s", f.text);
     for (int i = 0; i < BILLING_KEYS && !w->sim->failed; i++) check_key(w, last, i);
-    if (w->view->check_rows && !w->sim->failed) w->view->check_rows(w->view->arg, &last[0]);
-    for (uint32_t s = 0; s < w->shards; s++) book_destroy(&last[s]);
+    for (uint32_t s = 0; s < w->shards; s++) {
+        if (!w->sim->failed) w->view->check_rows(w->view->arg, s, &last[s]);
+        book_destroy(&last[s]);
+    }
 }

@@ -178,7 +178,7 @@ static bool is_here(const struct slot *s)
 /* Time to connect, and time in all, are over at some moment after that; what else is ready at it may come first. */
 static void progress(struct slot *s, stripe_answered *each, void *arg)
 {
-    if (ports_acting()->dead) return;
+    if (ports_acting()->dead || world->silent == BILLING_SILENT_STRIPE) return;
     bool late = clock_since(clock_boot(), s->begun) > STRIPE_TOTAL_MS && sim_draw(world->sim, 2), untouched = false;
     if (s->phase == SLOT_CONNECTING && !late && (world->sim->quiet || sim_draw(world->sim, 2))) {
         untouched = !write_one(s);
@@ -227,10 +227,13 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
 
 bool stripe_client_probe(struct stripe_client *c)
 {
-    return !c->actor->dead;
+    if (world->silent == BILLING_SILENT_STRIPE) world->sim->now += STRIPE_PROBE_MS;
+    return !c->actor->dead && world->silent != BILLING_SILENT_STRIPE;
 }
 
 /* ---- the view ---- */
+
+enum { REDIS_MS = 2 * SECOND_MS }; /* how long a call waits in vain */
 
 /* What this world has in its place; NULL: nothing, the code that ships runs. */
 static const struct billing_view *own_view(void)
@@ -238,9 +241,18 @@ static const struct billing_view *own_view(void)
     return world && world->view->head ? world->view : NULL;
 }
 
-static enum sg_error killed(struct sg_fault *f)
+static enum sg_error no_answer(struct sg_fault *f)
 {
-    return sg_fail(f, SG_ERR_UNREACHABLE, "killed");
+    return sg_fail(f, SG_ERR_UNREACHABLE, "nobody answers");
+}
+
+/* Whoever calls may do so, and Redis answers. */
+static bool view_is_there(void)
+{
+    if (!alive_after_interruption()) return false;
+    if (!world || world->silent != BILLING_SILENT_REDIS) return true;
+    world->sim->now += REDIS_MS;
+    return false;
 }
 
 extern __typeof__(view_head) __real_view_head, __wrap_view_head;
@@ -248,10 +260,10 @@ enum sg_error __wrap_view_head(struct redis_store *s, uint32_t shard, int64_t gr
                                struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
-    if (!alive_after_interruption()) return killed(f);
+    if (!view_is_there()) return no_answer(f);
     if (!v) return __real_view_head(s, shard, grace_ms, out, f);
     v->head(v->arg, out);
-    return alive_after_interruption() ? SG_OK : killed(f);
+    return alive_after_interruption() ? SG_OK : no_answer(f);
 }
 
 extern __typeof__(view_due_read) __real_view_due_read, __wrap_view_due_read;
@@ -259,11 +271,11 @@ enum sg_error __wrap_view_due_read(struct redis_store *s, uint32_t shard, struct
                                    struct cycle_due *out, size_t *count, bool *wrapped, struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
-    if (!alive_after_interruption()) return killed(f);
+    if (!view_is_there()) return no_answer(f);
     if (!v) return __real_view_due_read(s, shard, cursor, out, count, wrapped, f);
     *count = v->due(v->arg, out);
     *wrapped = true;
-    return alive_after_interruption() ? SG_OK : killed(f);
+    return alive_after_interruption() ? SG_OK : no_answer(f);
 }
 
 extern __typeof__(view_due_done) __real_view_due_done, __wrap_view_due_done;
@@ -271,10 +283,10 @@ enum sg_error __wrap_view_due_done(struct redis_store *s, uint32_t shard, const 
                                    struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
-    if (!alive_after_interruption()) return killed(f);
+    if (!view_is_there()) return no_answer(f);
     if (!v) return __real_view_due_done(s, shard, due, count, f);
     v->done(v->arg, due, count);
-    return alive_after_interruption() ? SG_OK : killed(f);
+    return alive_after_interruption() ? SG_OK : no_answer(f);
 }
 
 extern __typeof__(view_snapshot) __real_view_snapshot, __wrap_view_snapshot;
@@ -282,10 +294,10 @@ enum sg_error __wrap_view_snapshot(struct redis_store *s, uint32_t shard, int64_
                                    size_t count, struct view_head *head, struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
-    if (!alive_after_interruption()) return killed(f);
+    if (!view_is_there()) return no_answer(f);
     if (!v) return __real_view_snapshot(s, shard, grace_ms, hours, count, head, f);
     v->snapshot(v->arg, hours, count, head);
-    return alive_after_interruption() ? SG_OK : killed(f);
+    return alive_after_interruption() ? SG_OK : no_answer(f);
 }
 
 extern __typeof__(view_rows_write) __real_view_rows_write, __wrap_view_rows_write;
@@ -293,13 +305,21 @@ enum sg_error __wrap_view_rows_write(struct redis_store *s, uint32_t shard, stru
                                      uint64_t at, struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
-    if (!alive_after_interruption()) return killed(f);
+    if (!view_is_there()) return no_answer(f);
     if (!v) return __real_view_rows_write(s, shard, rows, from, at, f);
     bool written = v->rows(v->arg, rows, from, at);
     rows->count = 0;
     if (!written) return sg_fail(f, SG_ERR_MISMATCH, "billing cells were lost");
     billing_check_rows(world, at);
-    return alive_after_interruption() ? SG_OK : killed(f);
+    return alive_after_interruption() ? SG_OK : no_answer(f);
+}
+
+extern __typeof__(redis_store_probe) __real_redis_store_probe, __wrap_redis_store_probe;
+enum sg_error __wrap_redis_store_probe(struct redis_store *s, uint32_t shards, struct sg_fault *f)
+{
+    if (!world) return __real_redis_store_probe(s, shards, f); /* an aggregator's, or the archiver's */
+    if (!view_is_there()) return no_answer(f);
+    return own_view() ? SG_OK : __real_redis_store_probe(s, shards, f);
 }
 
 /* This world has nothing to archive. */

@@ -183,7 +183,8 @@ void billing_summary(struct billing_world *w, struct billing_key key, uint64_t h
     int64_t behind = billing_fault(w, SIM_SUMMARY_STALE) ? sim_draw(s, 2) ? BILLING_STALE_MS : 10 * MINUTE_MS : 0;
     uint64_t sum = shown(w, i, s->now - behind);
     char number[32];
-    *out = (struct billing_shown){.status = 200, .at = s->now, .told_at = s->now + (int64_t)sim_draw(s, MINUTE_MS / 2)};
+    *out = (struct billing_shown){
+        .status = 200, .at = s->now, .told_at = s->now + (s->quiet ? 0 : (int64_t)sim_draw(s, MINUTE_MS / 2))};
     if (billing_fault(w, SIM_SUMMARY_UNTOLD)) return say_nothing(w, out);
     snprintf(number, sizeof number, sim_draw(s, 2) ? "%llu.0" : "%llu", (unsigned long long)sum);
     bool odd = false;

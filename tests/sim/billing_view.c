@@ -298,9 +298,10 @@ static uint64_t row_at(void *arg, int key)
     return t->redis.bill[key].offset;
 }
 
-static void check_rows(void *arg, const struct book *b)
+static void check_rows(void *arg, uint32_t shard, const struct book *b)
 {
     struct billing_store *t = arg;
+    (void)shard;
     if (t->redis.ledger_at != b->end) sim_fail(t->s, "billing cells do not go to the ledger's end");
     for (size_t i = 0; i < b->entry_count; i++) {
         const struct book_entry *e = &b->entry[i];

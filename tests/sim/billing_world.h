@@ -13,7 +13,8 @@
  *
  * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
  * log that it is a view of, billing_exporter.c the exporters' lives, billing_ports.c what they talk to,
- * billing_ledger.c what must be true of what they commit, billing_stripe.c Stripe. */
+ * billing_ledger.c what must be true of what they commit, billing_stripe.c Stripe, billing_health.c what must be told.
+ */
 #ifndef SIM_BILLING_WORLD_H
 #define SIM_BILLING_WORLD_H
 
@@ -67,6 +68,9 @@ struct billing_shown {
     int64_t at, told_at; /* Stripe's time; when it is here */
 };
 
+/* Who gives no answer, and no error either. */
+enum billing_silent { BILLING_SILENT_NOBODY, BILLING_SILENT_STRIPE, BILLING_SILENT_KAFKA, BILLING_SILENT_REDIS };
+
 /* What exporters look at, and the truth of it. */
 struct billing_view {
     void *arg;
@@ -81,7 +85,7 @@ struct billing_view {
     bool (*rows)(void *arg, const struct view_rows *rows, uint64_t from, uint64_t at);
     uint64_t (*row_at)(void *arg, int key); /* the billing cell's offset; 0: there is none */
     /* In quiet: its billing cells are those of the book. */
-    void (*check_rows)(void *arg, const struct book *b);
+    void (*check_rows)(void *arg, uint32_t shard, const struct book *b);
 };
 
 /* One process. */
@@ -135,6 +139,7 @@ struct billing_world {
     int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
     int64_t lags_until, lag_ms;            /* of summaries */
     int64_t told_at[BILLING_KEYS];         /* Stripe's time of the newest summary that an exporter was told */
+    enum billing_silent silent;
     /* exporters */
     struct billing_exporter *x; /* BILLING_EXPORTERS */
     size_t owner;               /* who opened a shard last */
@@ -217,6 +222,8 @@ void billing_check_young(struct billing_world *w);
 bool billing_at_rest(const struct billing_world *w);
 /* What must be true after it. */
 void billing_check(struct billing_world *w);
+/* Who misses an answer says so in time, and all is well again (billing_health.c). */
+void billing_check_health(struct billing_world *w);
 
 /* ---- this world's own view ---- */
 

@@ -11,6 +11,8 @@ struct record {
     size_t length;
 };
 
+enum { OPEN_MS = SECOND_MS, APPEND_MS = 5 * SECOND_MS }; /* how long a call waits in vain */
+
 struct ledger {
     struct record *record;
     size_t count, capacity;
@@ -23,6 +25,7 @@ struct ledger {
 static struct sim *sim;
 static struct ledger ledgers[LEDGERS_MOST], control;
 static const struct ledgers_watcher *watcher;
+static bool silent;
 
 static bool fault(enum sim_fault kind)
 {
@@ -35,6 +38,7 @@ void ledgers_begin(struct sim *s)
 {
     sim = s;
     watcher = NULL;
+    silent = false;
 }
 
 static void drop_undecided(struct ledger *l)
@@ -62,6 +66,18 @@ void ledgers_end(void)
 void ledgers_watch(const struct ledgers_watcher *w)
 {
     watcher = w;
+}
+
+void ledgers_silence(bool so)
+{
+    silent = so;
+}
+
+/* Somebody waits in vain. */
+static bool in_vain(uint32_t ms)
+{
+    if (silent) sim->now += ms;
+    return silent;
 }
 
 void ledgers_forget_undecided(void)
@@ -144,7 +160,7 @@ static enum sg_error fence(struct txlog *log, struct sg_fault *f)
 {
     struct ledger *l = log->ledger;
     bool away = fault(SIM_BROKER_AWAY);
-    if (!alive_after_interruption(log->owner) || (away && sim_draw(sim, 2)))
+    if (!alive_after_interruption(log->owner) || in_vain(OPEN_MS) || (away && sim_draw(sim, 2)))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     bool committed = sim_draw(sim, 2);
     for (size_t i = 0; i < l->undecided_count && committed; i++) {
@@ -216,7 +232,7 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
     bool owns = log->epoch == l->epoch;
     propose(l, records, count);
     if (!owns) return sg_fail(f, SG_ERR_FENCED, "somebody newer owns the shard");
-    if (sim->failed) return sg_fail(f, SG_ERR_UNKNOWN, "it is over");
+    if (sim->failed || in_vain(APPEND_MS)) return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
     bool lost = l->undecided_count > 0 || fault(SIM_COMMIT_LOST);
     if (lost && l->undecided_count == 0) leave_undecided(l, records, count);
     for (size_t i = 0; i < count && !lost; i++) {
@@ -265,7 +281,7 @@ enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, siz
     enum sg_error e = SG_OK;
     if (!alive_after_interruption(r->actor) || fault(SIM_BROKER_AWAY))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
-    size_t most = sim->quiet ? max : sim_draw(sim, 5);
+    size_t most = silent ? 0 : sim->quiet ? max : sim_draw(sim, 5);
     if (most == 0 || r->next == l->count) sim->now += timeout_ms;
     for (size_t i = 0; e == SG_OK && i < most && r->next < l->count; i++) {
         const struct record *at = &l->record[r->next++];
@@ -276,8 +292,7 @@ enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, siz
 }
 enum sg_error txlog_reader_lag(struct txlog_reader *r, uint32_t timeout_ms, uint64_t *lag, struct sg_fault *f)
 {
-    (void)timeout_ms;
-    if (r->actor && r->actor->dead) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    if ((r->actor && r->actor->dead) || in_vain(timeout_ms)) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     *lag = r->ledger->count - r->next;
     return SG_OK;
 }

@@ -178,7 +178,8 @@ static void begin(struct pipeline_world *w)
     struct sg_fault f;
     rollup_act(w->rollup, NULL);
     if (redis_store_new(&w->store, &config, &f) != SG_OK) abort();
-    w->view = (struct billing_view){.arg = w, .close_delay_ms = CLOSE_DELAY_MS, .truth = truth_of};
+    w->view = (struct billing_view){
+        .arg = w, .close_delay_ms = CLOSE_DELAY_MS, .truth = truth_of, .check_rows = pipeline_check_bills};
     w->billing = zeroed(sizeof *w->billing);
     w->billing->shards = w->rollup->shards;
     w->billing->others = step;

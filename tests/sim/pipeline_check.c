@@ -145,3 +145,36 @@ void pipeline_check_view(struct pipeline_world *w)
                  s->team, s->project, s->region, (int)s->window, s->start, field, s->accepted, s->rolled_up);
     }
 }
+
+/* ---- billing cells ---- */
+
+static const char *text_of(const struct pipeline_world *w, uint32_t shard, const char *name, const char *field)
+{
+    char key[KEY_BYTES_MAX];
+    key_plain(key, shard, name);
+    const struct redis_field *f = redis_state_get(&w->rollup->shard[shard].now, redis_text(key), redis_text(field));
+    return f && f->text ? f->text : "";
+}
+
+static void check_bill(struct pipeline_world *w, uint32_t shard, const struct book *b, const struct book_entry *e)
+{
+    char name[KEY_BYTES_MAX], field[64], meter[FIELD_NAME_BYTES_MAX], expected[256];
+    field_name((enum field)e->meter, meter);
+    (void)snprintf(name, sizeof name, "bill:%s", book_name(b, e->team));
+    (void)snprintf(field, sizeof field, "%" PRId64 ":%s", e->hour.v / SECOND_MS, meter);
+    (void)snprintf(expected, sizeof expected,
+                   "@%" PRIu64 " customer=%s revision=%" PRIu64 " total=%" PRIu64 " state=%s", e->offset,
+                   book_name(b, e->customer), e->revision, e->total.v, book_state_text((enum book_state)e->state));
+    const char *held = text_of(w, shard, name, field);
+    w->sim->checks++;
+    if (strcmp(held, expected) != 0)
+        sim_fail(w->sim, "shard %u, %s %s: '%s', and the book: '%s'", shard, name, field, held, expected);
+}
+
+void pipeline_check_bills(void *arg, uint32_t shard, const struct book *b)
+{
+    struct pipeline_world *w = arg;
+    uint64_t at = strtoull(text_of(w, shard, "ledger", "at"), NULL, 10);
+    if (at != b->end) sim_fail(w->sim, "shard %u: billing cells go to %" PRIu64 " of %" PRIu64, shard, at, b->end);
+    for (size_t i = 0; i < b->entry_count && !w->sim->failed; i++) check_bill(w, shard, b, &b->entry[i]);
+}

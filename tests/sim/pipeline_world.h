@@ -44,5 +44,7 @@ void pipeline_expect(struct pipeline_world *w);
 uint64_t pipeline_truth(const struct pipeline_world *w, int key);
 /* What Redis holds is what is expected. */
 void pipeline_check_view(struct pipeline_world *w);
+/* The billing cells that it holds are those of the book. arg: the world. */
+void pipeline_check_bills(void *arg, uint32_t shard, const struct book *b);
 
 #endif
