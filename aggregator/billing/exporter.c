@@ -32,14 +32,20 @@ static const struct counter_spec counter_specs[] = {EXPORTER_COUNTERS(COUNTERS_S
 
 /* ---- while a call blocks ---- */
 
-static bool on_wait(void *arg)
+/* The watchdog is fed and health is not: that something hangs is told. True: asked to stop. */
+static bool on_hang(void *arg)
 {
     struct exporter *x = arg;
     struct sg_fault f;
     service_alive();
+    return loop_turn(&x->loop, 0, &f) != SG_OK || loop_stopping(&x->loop);
+}
+
+static bool on_wait(void *arg)
+{
+    struct exporter *x = arg;
     health_alive(&x->health);
-    if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
-    return loop_stopping(&x->loop);
+    return on_hang(x);
 }
 
 /* Asked to stop, for so long that no commit is waited for or begun any more: what is not committed is found out after
@@ -51,14 +57,9 @@ static bool past_last_commits(struct exporter *x)
     return now.v >= x->stop_by.v;
 }
 
-/* The watchdog is fed and health is not: that a commit hangs is told. */
 static bool on_commit_wait(void *arg)
 {
-    struct exporter *x = arg;
-    struct sg_fault f;
-    service_alive();
-    if (loop_turn(&x->loop, 0, &f) != SG_OK) return true;
-    return loop_stopping(&x->loop) && past_last_commits(x);
+    return on_hang(arg) && past_last_commits(arg);
 }
 
 /* ---- making ---- */
@@ -136,7 +137,9 @@ static enum sg_error make_clients(struct exporter *x, struct sg_fault *f)
                                          .version = c->stripe_version,
                                          .ca_file = c->stripe_ca_file,
                                          .proxy = c->stripe_proxy,
-                                         .concurrency = (uint32_t)c->stripe_concurrency};
+                                         .concurrency = (uint32_t)c->stripe_concurrency,
+                                         .tick = on_hang,
+                                         .tick_arg = x};
     const struct txlog_config control = {
         .brokers = c->kafka_brokers, .topic = c->control_topic, .client_id = c->instance, .kafka = x->kafka};
     enum sg_error e = redis_store_new(&x->store, &redis, f);
@@ -251,7 +254,9 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     bool wanted = !exporter_now(x, &ignored) || !x->meters_known;
     if (!wanted || now.v < x->meters_at.v || in_flight(x)) return SG_OK;
     for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
+    health_doing(&x->health, "a question to Stripe");
     enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
+    health_doing(&x->health, NULL);
     if (e == SG_OK) {
         backoff_reset(&x->pause_backoff);
         health_clear(&x->health, EXPORTER_STRIPE);
@@ -365,6 +370,7 @@ static void send_of_shard(struct exporter *x, struct shard *s)
         next = o->next;
         if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
         enum plan_attempt p = plan_attempt(o, wall, now);
+        if (p == PLAN_LATER && x->unheard && o->reads && !o->in_flight) p = PLAN_READ; /* any answer ends the doubt */
         if (p != PLAN_LATER && !begin_attempt(x, s, o, p, now)) return;
     }
 }
@@ -439,6 +445,7 @@ static void on_attempt(struct exporter *x, struct attempt *a, const struct strip
     struct book_open *o = revision_of(x, a);
     counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
     x->unreachable = r->answer == ANSWER_NOT_SENT;
+    x->unheard = r->status == 0 && !x->unreachable;
     judge_stripe(x, r, now);
     if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
         log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
@@ -466,6 +473,10 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
     struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x), .boot = now};
     struct ledger_record record;
     pace_reads(x, r, now);
+    if (r->status && x->unheard) {
+        x->unheard = false;
+        health_clear(&x->health, EXPORTER_STRIPE);
+    }
     clock_trust_hear(&x->trust, &r->date);
     if (r->read != ANSWER_READ_TOLD)
         log_event(LOG_WARN, "summary_not_read", "answer=%s status=%u shard=%u", answer_read_text(r->read), r->status,

@@ -179,6 +179,7 @@ struct exporter {
     struct boot_ms paused_until; /* no attempt before */
     struct boot_ms probe_at;     /* Stripe was not heard of for so long: see whether it is there */
     bool unreachable;            /* the standing fault is that it was not */
+    bool unheard;                /* the standing fault is that it did not answer */
     struct boot_ms answered_at;  /* Stripe's last answer */
     struct backoff pause_backoff;
     bool reading;           /* one summary at a time */

@@ -126,10 +126,13 @@ static void judge_silence(struct exporter *x, const struct standing *sum)
     for (size_t i = 0; i < STRIPE_CONCURRENCY_MAX; i++)
         if (x->attempt[i].used && x->attempt[i].begun_at.v < since.v) since = x->attempt[i].begun_at;
     if (x->answered_at.v > since.v) since = x->answered_at;
-    if (clock_since(now, since) > UNANSWERED_MS)
+    if (clock_since(now, since) > UNANSWERED_MS) {
+        x->unheard = true;
         health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
-    else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable)
+    } else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable) {
+        x->unheard = false;
         health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
+    }
 }
 
 static void judge_held(struct exporter *x, const struct standing *sum)

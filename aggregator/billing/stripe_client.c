@@ -323,6 +323,15 @@ void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd,
 
 /* ---- the list of meters ---- */
 
+enum { TICK_MS = 200 };
+
+static void give_up(struct call *c)
+{
+    curl_multi_remove_handle(c->client->multi, c->easy);
+    c->busy = false;
+    c->client->busy--;
+}
+
 static enum sg_error get_page(struct stripe_client *c, const char *cursor, struct call **out, struct sg_fault *f)
 {
     char path[256];
@@ -336,8 +345,12 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
     call->deadline = (struct boot_ms){UINT64_MAX};
     if (!prepare(call, path) || curl_easy_setopt(call->easy, CURLOPT_HTTPGET, 1L) != 0 || !begin(call))
         return sg_fail(f, SG_ERR_NOMEM, "no memory for requests to Stripe");
-    while (curl_multi_perform(c->multi, &running) == 0 && !(ended = next_ended(c, &code)))
-        curl_multi_poll(c->multi, NULL, 0, 1000, NULL);
+    while (curl_multi_perform(c->multi, &running) == 0 && !(ended = next_ended(c, &code))) {
+        curl_multi_poll(c->multi, NULL, 0, TICK_MS, NULL);
+        if (!c->config.tick || !c->config.tick(c->config.tick_arg)) continue;
+        give_up(call);
+        return sg_fail(f, SG_ERR_STATE, "asked to stop");
+    }
     assert(ended == call); /* nothing else is in flight */
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
     if (code != CURLE_OK) return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe: %s", curl_easy_strerror(code));

@@ -39,6 +39,9 @@ struct stripe_config {
     const char *proxy;   /* "": none */
     uint32_t concurrency;
     const struct clock *clock; /* NULL: clock_real */
+    /* Called several times a second while stripe_client_meters blocks; true: give up. NULL: none. */
+    bool (*tick)(void *arg);
+    void *tick_arg;
 };
 
 /* One attempt. The body is copied, the identifier borrowed until its answer. */
@@ -89,7 +92,8 @@ SG_MUST_USE enum sg_error stripe_client_read(struct stripe_client *c, const stru
 /* Waits up to wait_ms for the network or for extra_fd (-1: none) to be readable, then calls each for every answer. */
 void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd, stripe_answered *each, void *arg);
 /* Asks for the meters until all are found or the list ends; blocks up to STRIPE_TOTAL_MS a page. Nothing is in flight.
- * UNREACHABLE, DENIED, MALFORMED; CONFIG: a meter is missing or cannot be used. *date: the last page's. */
+ * UNREACHABLE, DENIED, MALFORMED; STATE: it was given up; CONFIG: a meter is missing or cannot be used. *date: the last
+ * page's. */
 SG_MUST_USE enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *slots, size_t count,
                                                struct clock_trust_date *date, struct sg_fault *f);
 /* Opens a connection (TLS included) and closes it: no request, so nothing that Stripe rations. Blocks up to

@@ -5,7 +5,7 @@
 
 #include "tests/sim/billing_world.h"
 
-enum { TOLD_MS = 10 * SECOND_MS, SILENCE_MS = 30 * SECOND_MS, WELL_MS = 40 * SECOND_MS };
+enum { TOLD_MS = 10 * SECOND_MS, SILENCE_MS = 30 * SECOND_MS, WELL_MS = 40 * SECOND_MS, TURNS_MOST = 300 };
 
 static const struct {
     enum billing_silent who;
@@ -61,4 +61,5 @@ void billing_check_health(struct billing_world *w)
     ledgers_silence(false);
     go_on(w, WELL_MS);
     if (!w->sim->failed) check_well(w);
+    for (int turns = 0; turns < TURNS_MOST && !billing_at_rest(w) && !w->sim->failed; turns++) turn(w);
 }

@@ -197,8 +197,7 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     if (!log) abort();
     log->ledger = &ledgers[config->partition];
     log->owner = ports_acting();
-    enum sg_error e = SG_OK;
-    if (e == SG_OK) e = fence(log, f);
+    enum sg_error e = fence(log, f);
     if (e == SG_OK) e = read_all(log, from, each, arg, f);
     if (e == SG_OK)
         *out = log;

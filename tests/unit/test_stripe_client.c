@@ -286,6 +286,39 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
     }
 }
 
+static bool third_tick(void *arg)
+{
+    return ++*(int *)arg == 3;
+}
+
+Test(stripe_client, who_is_asked_to_stop_does_not_wait_for_the_meters)
+{
+    struct server s;
+    struct stripe_client *c = NULL;
+    struct meter_slot slot = {.meter = {.field = FIELD_VCPU_MS}};
+    struct clock_trust_date date;
+    char url[64];
+    int ticks = 0;
+    server_start(&s, NULL, NULL); /* the kernel takes the connection, and nobody answers */
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", s.port);
+    struct stripe_config config = {.url = url,
+                                   .key = "k",
+                                   .version = "v",
+                                   .ca_file = "",
+                                   .proxy = "",
+                                   .concurrency = 1,
+                                   .tick = third_tick,
+                                   .tick_arg = &ticks};
+    cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
+    for (int i = 0; i < 2; i++, ticks = 0) {
+        cr_assert_eq(stripe_client_meters(c, &slot, 1, &date, NULL), SG_ERR_STATE);
+        cr_assert_eq(ticks, 3);
+        cr_assert_eq(stripe_client_free(c), 1);
+    }
+    stripe_client_close(c);
+    close(s.fd);
+}
+
 Test(stripe_client, a_probe_tells_whether_stripe_is_there_and_sends_nothing)
 {
     struct server s;
