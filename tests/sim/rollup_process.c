@@ -108,11 +108,14 @@ bool rollup_archive(struct rollup_world *w, uint32_t shard)
     struct sg_fault f = {0};
     struct shard *s = &w->archiver->shard[shard];
     struct rollup_process *acting = w->acting;
+    if (w->archiving) return false;
+    w->archiving = true;
     s->next_archive.v = 0;
     rollup_act(w, NULL);
     if (!s->log) shard_open(w->archiver, s);
     enum sg_error e = s->log ? archiver_turn(w->archiver, s, &f) : s->closed_by.code;
     if (e) sim_trace(w->sim, "archiver: %s", f.text);
+    w->archiving = false;
     rollup_act(w, acting);
     return e == SG_OK;
 }

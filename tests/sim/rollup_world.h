@@ -158,6 +158,7 @@ struct rollup_world {
     struct rollup_process *acting;
     struct exporter *archiver; /* of which the archiver is all that runs; NULL: others archive */
     struct exporter_config archiver_config;
+    bool archiving; /* the archiver is in the middle of a call */
     unsigned depth, incarnations;
     uint64_t steps_end;   /* of this storm */
     bool kafka_silent;    /* nothing comes of it, no answer and no error */

@@ -86,6 +86,8 @@ def test_a_damaged_view_is_named_by_the_hour_and_replaced_bit_for_bit(make_pipel
     healthy = contents(pipeline.redis)
     key, partition, cell = next((key, partition, cell) for key, fields in sorted(healthy.items()) if b":u:h:" in key
                                 for partition, cell in fields if b" vcpu_ms=" in cell)
+    home, name = re.fullmatch(rb"sg:\{s(\d+)\}:(.*)", key).groups()
+    wait_for("the archive to have the cell, whole", lambda: b"\n%s\t%s\t%s\n" % (name, partition, cell) in ledger(pipeline, int(home)), 30)
     pipeline.redis.many([("HSET", key, partition, cell.replace(b"vcpu_ms=", b"vcpu_ms=1"))])
 
     spare, file = pipeline.spare_redis("redis-new")
