@@ -131,7 +131,9 @@ def unbilled(pipeline, customers):
     books = _books(pipeline, {(number, team) for number, team, _ in rollups})
     for (number, team, hour), sums in rollups.items():
         if not state[number].closed(hour):
-            reasons.extend("hour %d: billed, and not closed" % hour for meter, _ in config.METERS if billed.get((customers[team], meter, hour)))
+            # A runner holds hours back from the moment at which the view knows of it: the cells of its very first batches may be seen a moment earlier.
+            reasons.extend("%s of hour %d: not closed, and %d of %d billed" % (meter, hour, billed[customers[team], meter, hour], sums.get(meter, 0))
+                           for meter, _ in config.METERS if billed.get((customers[team], meter, hour), 0) > sums.get(meter, 0))
             continue
         for meter, _ in config.METERS:
             wanted, has = sums.get(meter, 0), billed.get((customers[team], meter, hour), 0)
