@@ -176,5 +176,7 @@ enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault
         e = archive_marks(x, s, p, f);
     if (e == SG_OK) s->next_archive.v = loop_now(&x->loop).v + (wrapped ? x->config->archive_interval_ms : 0);
     if (e == SG_OK && wrapped) s->archived_at = loop_now(&x->loop);
+    if (e != SG_OK)
+        s->arch = (struct view_cursor){0}; /* what it passed by is not in the archive: the round begins anew */
     return e;
 }

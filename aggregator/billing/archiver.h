@@ -3,9 +3,11 @@
  *
  * A ROUND   goes through the shard's `arch`, a portion a turn: fields whose window is closed -> their cells -> records
  * -> one transaction -> fields removed that still say the offset that was read. At its end the marks of the partitions
- * at home here, if they moved since the last time. FAILURES  a cell that stands behind its field (a torn or rolled-back
- * view) is left for the next round. Anything that is archived twice is harmless: the higher offset counts. An error of
- * the ledger closes the shard. */
+ * at home here, if they moved since the last time.
+ *
+ * FAILURES  a cell that stands behind its field (a torn or rolled-back view) is left for the next round. Whatever else
+ * fails, the round begins anew: it has passed nothing by. Anything that is archived twice is harmless: the higher
+ * offset counts. An error of the ledger closes the shard. */
 #ifndef BILLING_ARCHIVER_H
 #define BILLING_ARCHIVER_H
 

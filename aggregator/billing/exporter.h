@@ -1,7 +1,7 @@
 /* sandglass-exporter: brings the closed hours of the view to Stripe, through the ledger (design.md, section 6).
  *
  * A TURN      control facts -> per shard: outcomes committed, then a cycle when it is due (shard.c) -> attempts begun
- *             for open revisions, and reads of summaries for old ones -> the network for a while.
+ *             for open revisions, and reads of summaries for old ones -> the network for a while (pusher.c).
  *
  * A CYCLE     hours that changed and are closed -> snapshot -> plan -> intents of all of them in one transaction ->
  *             fields of `due` removed whose hours are accounted for.
@@ -196,12 +196,14 @@ struct exporter {
     struct cycle_hour *hours;
     char (*positions)[LEDGER_POSITIONS_BYTES]; /* of hours; borrowed by record until the commit */
     struct view_rows *rows;
+    size_t rows_most; /* that are written at once; VIEW_ROWS_MAX */
     struct ledger_record *record;
 };
 
 /* Makes everything but connections. CONFIG, IO, NOMEM. */
 SG_MUST_USE enum sg_error exporter_init(struct exporter *x, const struct exporter_config *config, struct sg_fault *f);
-/* One turn. CONFIG: Stripe's meters cannot be used; NOMEM: a fact of control could not be taken. */
+/* One turn. CONFIG: Stripe's meters cannot be used; NOMEM, CORRUPT: a fact of control could not be taken, or is not
+ * there any more. */
 SG_MUST_USE enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f);
 /* Waits a moment for the answers under way, and commits what came. */
 void exporter_end(struct exporter *x);
@@ -212,6 +214,15 @@ void exporter_destroy(struct exporter *x);
 
 /* The wall clock's time. False: it is not believed, and whatever needs it must wait; health says so. */
 SG_MUST_USE bool exporter_now(struct exporter *x, struct wall_ms *now);
+
+/* ---- pusher.c ---- */
+
+/* Is a request under way? */
+bool pusher_busy(const struct exporter *x);
+/* Begins attempts and reads, takes answers, for a while. Results are left with their shards. */
+void pusher_turn(struct exporter *x);
+/* Waits a moment for the answers under way. */
+void pusher_end(struct exporter *x);
 
 /* ---- exporter_health.c ---- */
 

@@ -119,7 +119,7 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     }
 }
 
-/* Answers say what they say (exporter.c); here is what their absence says. */
+/* Answers say what they say (pusher.c); here is what their absence says. */
 static void judge_silence(struct exporter *x, const struct standing *sum)
 {
     struct boot_ms now = loop_now(&x->loop), since = now;

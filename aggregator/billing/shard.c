@@ -59,7 +59,7 @@ void shard_open(struct exporter *x, struct shard *s)
     s->opened_at = s->archived_at = loop_now(&x->loop);
     s->view_synced = false;
     s->next_cycle = s->opened_at;
-    s->due = (struct view_cursor){0};
+    s->due = s->arch = (struct view_cursor){0};
     s->round = (struct cycle_tally){0};
     backoff_reset(&s->doubt_backoff);
     counters_add(&x->counters, COUNT_REOPENED, 1);
@@ -88,13 +88,15 @@ void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why
 
 /* ---- billing cells ---- */
 
+/* Writes the gathered rows, all that there are of [from, at), if Redis still has those below: then it has all below at,
+ * which is what the next ones must find. */
 static enum sg_error flush_rows(struct exporter *x, struct shard *s, uint64_t from, uint64_t at, struct sg_fault *f)
 {
     enum sg_error e = view_rows_write(x->store, s->index, x->rows, from, at, f);
-    if (e != SG_OK)
-        s->view_synced = false;
-    else if (at)
+    if (e == SG_OK)
         s->view_at = at;
+    else
+        s->view_synced = false;
     return e;
 }
 
@@ -113,7 +115,10 @@ static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, st
     enum sg_error e = fold_into(&w->book, record, &change, f);
     if (e != SG_OK || !change.entry || record->offset < w->from) return e;
     view_rows_add(w->x->rows, &change);
-    return w->x->rows->count < VIEW_ROWS_MAX ? SG_OK : flush_rows(w->x, w->s, w->from, 0, f);
+    if (w->x->rows->count < w->x->rows_most) return SG_OK;
+    e = flush_rows(w->x, w->s, w->from, w->book.end, f);
+    if (e == SG_OK) w->from = w->book.end;
+    return e;
 }
 
 /* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. */
@@ -132,7 +137,7 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
         if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
         if (e == SG_OK && loop_now(&x->loop).v > deadline.v) e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
-    if (e == SG_OK) e = flush_rows(x, s, from, s->book.end, f); /* unless more was lost meanwhile */
+    if (e == SG_OK) e = flush_rows(x, s, w.from, s->book.end, f);
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
                   s->book.end);
@@ -182,8 +187,8 @@ static enum sg_error fold_committed(struct exporter *x, struct shard *s, const s
         after_commit(x, s, &records[i]);
         if (!s->view_synced) continue;
         view_rows_add(x->rows, &change);
-        if (i + 1 == count || x->rows->count == VIEW_ROWS_MAX)
-            if (flush_rows(x, s, s->view_at, i + 1 == count ? s->book.end : 0, &ignored) != SG_OK)
+        if (i + 1 == count || x->rows->count == x->rows_most)
+            if (flush_rows(x, s, s->view_at, s->book.end, &ignored) != SG_OK)
                 log_fault(LOG_WARN, "billing_cells_not_written", &ignored);
     }
     return SG_OK;

@@ -336,8 +336,8 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
 {
     char path[256];
     long status = 0;
-    CURLcode code;
-    struct call *call = free_call(c), *ended;
+    CURLcode code = CURLE_FAILED_INIT;
+    struct call *call = free_call(c), *ended = NULL;
     int running;
     if (!call) return sg_fail(f, SG_ERR_LIMIT, "all requests are in use");
     snprintf(path, sizeof path, "/v1/billing/meters?limit=100&status=active%s%s", cursor[0] ? "&starting_after=" : "",
@@ -350,6 +350,10 @@ static enum sg_error get_page(struct stripe_client *c, const char *cursor, struc
         if (!c->config.tick || !c->config.tick(c->config.tick_arg)) continue;
         give_up(call);
         return sg_fail(f, SG_ERR_STATE, "asked to stop");
+    }
+    if (!ended) {
+        give_up(call);
+        return sg_fail(f, SG_ERR_UNREACHABLE, "the HTTP client fails");
     }
     assert(ended == call); /* nothing else is in flight */
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);

@@ -51,7 +51,7 @@ static const char rows_script[] =
     "    redis.call('ZADD', p .. 'led:' .. team, ARGV[i + 5], row)\n"
     "  end\n"
     "end\n"
-    "if ARGV[3] ~= '' and at < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], 'at', ARGV[3]) end\n"
+    "if at < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], 'at', ARGV[3]) end\n"
     "return 'OK'\n";
 
 static enum sg_error odd(struct sg_fault *f, uint32_t shard, const char *what)
@@ -331,7 +331,7 @@ static void write_row(const struct view_rows *rows, size_t i, struct row_text *t
 enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t from, uint64_t at,
                               struct sg_fault *f)
 {
-    char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], least[24], until[24] = "";
+    char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX], least[24], until[24];
     struct row_text *texts = calloc(rows->count + 1, sizeof *texts);
     struct store_bytes *arg = calloc(4 + ROW_ARGS * rows->count, sizeof *arg);
     redisReply *r = NULL;
@@ -339,7 +339,7 @@ enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view
     if (e == SG_OK) {
         (void)key_plain(key, shard, "ledger");
         (void)key_plain(prefix, shard, "");
-        if (at) snprintf(until, sizeof until, "%" PRIu64, at);
+        snprintf(until, sizeof until, "%" PRIu64, at);
         arg[0] = store_text(key);
         arg[1] = store_text(prefix);
         snprintf(least, sizeof least, "%" PRIu64, from);

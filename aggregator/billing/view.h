@@ -54,7 +54,7 @@ struct view_rows {
 /* Adds a change (copied). rows->count < VIEW_ROWS_MAX. */
 void view_rows_add(struct view_rows *rows, const struct book_change *change);
 /* Writes and empties them. from: what `ledger` must say at least, else nothing is written (MISMATCH: cells were lost
- * since). at != 0: everything below that ledger offset is now written. */
+ * since). Everything below the ledger offset `at` is now written. */
 SG_MUST_USE enum sg_error view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t from,
                                           uint64_t at, struct sg_fault *f);
 

@@ -43,14 +43,14 @@ static void interrupted(void *arg)
 
 static void configure(struct billing_world *w, struct exporter_config *c, char *name)
 {
-    static char ledger[] = "ledger", control[] = LEDGERS_CONTROL, account[] = "main";
+    static char cluster[] = "c", ledger[] = "ledger", control[] = LEDGERS_CONTROL, account[] = "main";
     static char meter[BILLING_METERS][FIELD_NAME_BYTES_MAX], *meters[BILLING_METERS];
     for (int i = 0; i < BILLING_METERS; i++) {
         (void)field_name(billing_meters[i].meter.field, meter[i]);
         meters[i] = meter[i];
     }
     *c = (struct exporter_config){.instance = name,
-                                  .cluster = name,
+                                  .cluster = cluster,
                                   .ledger_topic = ledger,
                                   .control_topic = control,
                                   .stripe_account = account,
@@ -74,6 +74,7 @@ void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x)
     struct sim_actor *acting = ports_act(&x->actor);
     x->busy = true;
     if (exporter_init(&x->exporter, &x->config, &f) != SG_OK) sim_fail(w->sim, "%s does not begin", x->actor.name);
+    x->exporter.rows_most = sim_draw(w->sim, 3) ? 1 + sim_draw(w->sim, 4) : VIEW_ROWS_MAX;
     x->busy = false;
     (void)ports_act(acting);
 }

@@ -15,7 +15,7 @@ static struct billing_world *world;
 extern __typeof__(ledger_encode) __real_ledger_encode, __wrap_ledger_encode;
 enum sg_error __wrap_ledger_encode(const struct ledger_record *r, char *out, size_t size, size_t *length)
 {
-    if (r->value.v <= LEDGER_VALUE_MAX) return __real_ledger_encode(r, out, size, length);
+    if (r->value.v <= LEDGER_VALUE_MAX || !world) return __real_ledger_encode(r, out, size, length);
     sim_fail(world->sim, "a value of more than 15 digits");
     return SG_ERR_LIMIT;
 }
@@ -124,6 +124,7 @@ static void kept(void *arg, uint32_t shard, uint64_t offset, const char *bytes, 
     sim_trace(w->sim, "ledger %u: key %d revision %llu %s at %lld", shard, i, (unsigned long long)r.revision,
               kinds[r.kind], (long long)r.at.v);
     if (i < 0) return sim_fail(w->sim, "a record of an hour that was not used");
+    if (shard_of_team(r.team.s, w->shards) != shard) sim_fail(w->sim, "shard %u bills what is another's", shard);
     if (r.kind == LEDGER_INTENT) take_intent(w, &r, i);
     if (r.kind == LEDGER_NOTE) check_note(w, &r, i);
     assert(w->records < BILLING_RECORDS);
@@ -160,6 +161,7 @@ void billing_ledger_begin(struct billing_world *w)
 void billing_ledger_end(struct billing_world *w)
 {
     ledgers_watch(NULL);
+    world = NULL;
     for (size_t i = 0; i < w->names; i++) free(w->name[i]);
 }
 

@@ -2,6 +2,7 @@
  * and the view, which the linker brings here (-Wl,--wrap) from wherever view.h is called: in this world it is
  * billing_view.c's, elsewhere the code that ships, and around each call others may go on. A process that is dead gets
  * nothing but errors. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +35,11 @@ struct slot {
     bool is_read;
     const char *identifier;
     char body[LEDGER_BODY_BYTES];
-    struct boot_ms begun, deadline, written;
+    struct boot_ms begun, deadline;
     void *arg;
-    struct billing_key key; /* of a read */
-    size_t request;         /* of an attempt */
+    struct billing_key key; /* of a read: these two */
+    int customer;
+    size_t request; /* of an attempt */
     struct billing_shown shown;
 };
 
@@ -74,6 +76,7 @@ static struct slot *take(struct stripe_client *c)
     struct slot *s = c->slot;
     if (c->actor->dead) return NULL;
     while (s->phase != SLOT_FREE) s++;
+    assert(s < c->slot + c->slots);
     *s = (struct slot){.phase = SLOT_CONNECTING, .begun = clock_boot()};
     return s;
 }
@@ -97,6 +100,7 @@ enum sg_error stripe_client_read(struct stripe_client *c, const struct stripe_re
     int customer = 0;
     while (customer < BILLING_CUSTOMERS - 1 && strcmp(billing_customers[customer], read->customer) != 0) customer++;
     s->is_read = true;
+    s->customer = customer;
     s->key = (struct billing_key){customer % BILLING_TEAMS, (int)((read->hour.v - world->start) / HOUR_MS),
                                   read->meter_id[0] - '0'};
     s->deadline = read->deadline;
@@ -114,7 +118,6 @@ static void write_attempt(struct slot *s)
     struct billing_request *q = &world->request[world->requests];
     uint64_t most = sim_draw(world->sim, 4) ? 20 * SECOND_MS : PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     *q = (struct billing_request){.at = world->sim->now + (world->sim->quiet ? 0 : (int64_t)sim_draw(world->sim, most)),
-                                  .written = clock_boot(),
                                   .key = billing_key_at(n->key)};
     memcpy(q->identifier, n->intent.identifier, sizeof q->identifier);
     memcpy(q->body, n->intent.body, sizeof q->body);
@@ -126,9 +129,8 @@ static bool write_one(struct slot *s)
 {
     if (!plan_may_write(s->deadline, clock_boot()) || world->requests == BILLING_REQUESTS) return false;
     s->phase = SLOT_WRITTEN;
-    s->written = clock_boot();
     if (s->is_read)
-        billing_summary(world, s->key, world->intended[billing_index(s->key)], &s->shown);
+        billing_summary(world, s->key, s->customer, world->intended[billing_index(s->key)], &s->shown);
     else
         write_attempt(s);
     return true;
@@ -145,7 +147,7 @@ static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each
                               .body_length = answered ? strlen(q->answer) : 0,
                               .identifier = s->identifier};
     struct stripe_reply r = {.arg = s->arg, .status = in.status};
-    if (answered) r.date = (struct clock_trust_date){true, {q->at / SECOND_MS * SECOND_MS}, q->written};
+    if (answered) r.date = (struct clock_trust_date){true, {q->at / SECOND_MS * SECOND_MS}, s->begun};
     if (in.status == 429 && sim_draw(world->sim, 2)) r.retry_after_ms = sim_draw(world->sim, 5 * MINUTE_MS);
     r.answer = answer_classify(&in, &r.reason);
     s->phase = SLOT_FREE;
@@ -163,7 +165,7 @@ static void answer_read(struct slot *s, bool untouched, stripe_answered *each, v
                               .body_length = strlen(shown->text)};
     struct stripe_reply r = {.arg = s->arg, .is_read = true, .status = in.status};
     int i = billing_index(s->key);
-    if (told) r.date = (struct clock_trust_date){true, {shown->at / SECOND_MS * SECOND_MS}, s->written};
+    if (told) r.date = (struct clock_trust_date){true, {shown->at / SECOND_MS * SECOND_MS}, s->begun};
     r.read = answer_classify_read(&in, billing_hour(world, s->key), &r.summary);
     if (r.read == ANSWER_READ_TOLD && shown->at > world->told_at[i]) world->told_at[i] = shown->at;
     s->phase = SLOT_FREE;
@@ -212,9 +214,10 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
 {
     struct boot_ms asked = clock_boot();
     struct sim *s = world->sim;
+    assert(c->actor->dead || stripe_client_free(c) == c->slots); /* nothing is in flight */
     if (!alive_after_interruption()) return sg_fail(f, SG_ERR_UNREACHABLE, "killed");
     s->now += (int64_t)sim_draw(s, STRIPE_TOTAL_MS);
-    bool dated = s->quiet || sim_draw(s, 6); /* or it tells no time */
+    bool dated = s->quiet || sim_draw(s, 3); /* or it tells no time */
     *date = (struct clock_trust_date){dated, {s->now / SECOND_MS * SECOND_MS}, asked};
     if (!alive_after_interruption() || billing_fault(world, SIM_ANSWER_LOST))
         return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe does not answer");

@@ -176,12 +176,13 @@ static void say_odd(struct billing_world *w, uint64_t hoped, char text[static 32
         snprintf(text, 32, "%llu", (unsigned long long)(hoped + 1 + sim_draw(w->sim, 50)));
 }
 
-void billing_summary(struct billing_world *w, struct billing_key key, uint64_t hoped, struct billing_shown *out)
+void billing_summary(struct billing_world *w, struct billing_key key, int customer, uint64_t hoped,
+                     struct billing_shown *out)
 {
     struct sim *s = w->sim;
     int i = billing_index(key);
     int64_t behind = billing_fault(w, SIM_SUMMARY_STALE) ? sim_draw(s, 2) ? BILLING_STALE_MS : 10 * MINUTE_MS : 0;
-    uint64_t sum = shown(w, i, s->now - behind);
+    uint64_t sum = w->billed_to[i] == customer ? shown(w, i, s->now - behind) : 0;
     char number[32];
     *out = (struct billing_shown){
         .status = 200, .at = s->now, .told_at = s->now + (s->quiet ? 0 : (int64_t)sim_draw(s, MINUTE_MS / 2))};

@@ -3,13 +3,14 @@
  * before and after it commits, forgets identifiers after a day, drops events that it accepted, switches meters off, and
  * whose summaries lag, are behind, or show nonsense. After the model of design.md, section 6; time is in milliseconds.
  *
- * The exporters are the program's own: exporter.c, shard.c and everything under them. What is ours are the things they
- * talk to: txlog.h (ledgers.h), stripe_client.h, view.h (in this world only: the joined one has the code that ships),
- * clock, loop and log (ports.h).
+ * The exporters are the program's own: exporter.c, pusher.c, shard.c and everything under them. What is ours are the
+ * things they talk to: txlog.h (ledgers.h), stripe_client.h, view.h (in this world only: the joined one has the code
+ * that ships), clock, loop and log (ports.h).
  *
  * NESTING  the one thread runs one exporter's turn at a time; but wherever one calls or reads a clock, the others may
  *          go on for a while: so an exporter is frozen in the middle of anything, for up to two days, and goes on as a
- *          zombie. One that is killed has every later call fail until its turn has unwound.
+ *          zombie. Of two that are frozen the later one goes on first. One that is killed has every later call fail
+ *          until its turn has unwound.
  *
  * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
  * log that it is a view of, billing_exporter.c the exporters' lives, billing_ports.c what they talk to,
@@ -45,7 +46,6 @@ struct billing_key {
 struct billing_request {
     bool taken, answered;
     int64_t at; /* when it reaches Stripe */
-    struct boot_ms written;
     struct billing_key key;
     char identifier[LEDGER_IDENTIFIER_BYTES], body[LEDGER_BODY_BYTES];
     uint32_t status; /* 0: no answer */
@@ -185,8 +185,9 @@ uint32_t billing_positions(const char *text);
 
 /* Everything that has reached Stripe by now is taken, in order. */
 void billing_deliver(struct billing_world *w);
-/* What the summary of a key says at this moment. Nonsense is close to what is hoped for. */
-void billing_summary(struct billing_world *w, struct billing_key key, uint64_t hoped, struct billing_shown *out);
+/* What the customer's summary of a key says at this moment. Nonsense is close to what is hoped for. */
+void billing_summary(struct billing_world *w, struct billing_key key, int customer, uint64_t hoped,
+                     struct billing_shown *out);
 
 /* ---- exporters ---- */
 

@@ -12,18 +12,27 @@ struct record {
 };
 
 enum { OPEN_MS = SECOND_MS, APPEND_MS = 5 * SECOND_MS }; /* how long a call waits in vain */
+enum { OWNERS_MOST = 256 };
+
+/* Whoever opens by this transactional.id; of the same one, the latest. */
+struct owner {
+    char id[64];
+    unsigned epoch;
+    const struct txlog *log; /* the newest one's; NULL: it is destroyed */
+};
 
 struct ledger {
     struct record *record;
     size_t count, capacity;
     uint64_t end;
-    unsigned epoch;
+    const struct owner *undecided_of;
     struct record *undecided;
     size_t undecided_count;
 };
 
 static struct sim *sim;
 static struct ledger ledgers[LEDGERS_MOST], control;
+static struct owner owners[OWNERS_MOST]; /* of any partition: an id is the producer's, not the log's */
 static const struct ledgers_watcher *watcher;
 static bool silent;
 
@@ -61,6 +70,7 @@ void ledgers_end(void)
 {
     for (size_t i = 0; i < LEDGERS_MOST; i++) drop(&ledgers[i]);
     drop(&control);
+    memset(owners, 0, sizeof owners);
 }
 
 void ledgers_watch(const struct ledgers_watcher *w)
@@ -142,11 +152,21 @@ enum sg_error ledgers_read(uint32_t shard, txlog_each *each, void *arg, struct s
 
 struct txlog {
     struct ledger *ledger;
-    struct sim_actor *owner;
+    struct sim_actor *actor;
+    struct owner *owner;
     unsigned epoch;
     uint64_t end;
-    bool in_doubt;
+    bool dead; /* it is in doubt, or fenced */
 };
+
+static struct owner *owner_named(const char *id)
+{
+    struct owner *o = owners;
+    while (o->id[0] && strcmp(o->id, id) != 0) o++;
+    assert(o < owners + OWNERS_MOST - 1 && strlen(id) < sizeof o->id);
+    memcpy(o->id, id, strlen(id) + 1);
+    return o;
+}
 
 /* Others may go on. False: who calls is dead. */
 static bool alive_after_interruption(struct sim_actor *a)
@@ -160,17 +180,20 @@ static enum sg_error fence(struct txlog *log, struct sg_fault *f)
 {
     struct ledger *l = log->ledger;
     bool away = fault(SIM_BROKER_AWAY);
-    if (!alive_after_interruption(log->owner) || in_vain(OPEN_MS) || (away && sim_draw(sim, 2)))
+    if (!alive_after_interruption(log->actor) || in_vain(OPEN_MS) || (away && sim_draw(sim, 2)))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
-    bool committed = sim_draw(sim, 2);
+    bool decided = l->undecided_of == log->owner, committed = decided && sim_draw(sim, 2);
     for (size_t i = 0; i < l->undecided_count && committed; i++) {
         (void)keep(l, l->undecided[i]);
         l->undecided[i].bytes = NULL;
     }
-    drop_undecided(l);
+    if (decided) drop_undecided(l);
     l->end++;
-    log->epoch = ++l->epoch;
-    if (watcher) watcher->owned(watcher->arg, (uint32_t)(l - ledgers), log->owner);
+    const struct txlog *older = log->owner->log;
+    if (older && older->actor && older->actor == log->actor && !older->dead) sim_fail(sim, "a program fences itself");
+    log->epoch = ++log->owner->epoch;
+    log->owner->log = log;
+    if (watcher) watcher->owned(watcher->arg, (uint32_t)(l - ledgers), log->actor);
     return away ? sg_fail(f, SG_ERR_TIMEOUT, "no broker answers") : SG_OK;
 }
 
@@ -179,14 +202,14 @@ static enum sg_error read_all(struct txlog *log, uint64_t from, txlog_each *each
 {
     struct ledger *l = log->ledger;
     size_t first = 0;
-    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
-    if (log->epoch && log->epoch != l->epoch) return sg_fail(f, SG_ERR_FENCED, "somebody newer has come");
+    if (!alive_after_interruption(log->actor)) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    if (log->epoch && log->epoch != log->owner->epoch) return sg_fail(f, SG_ERR_FENCED, "somebody newer has come");
     uint64_t barrier = l->end++;
     while (first < l->count && l->record[first].offset < from) first++;
     enum sg_error e = give(l, first, barrier, each, arg, f);
     if (e == SG_OK && watcher && l->count && fault(SIM_LEDGER_READ_TWICE))
         e = give(l, sim_draw(sim, l->count), barrier, each, arg, f);
-    log->end = barrier;
+    log->end = barrier + 1;
     return e;
 }
 
@@ -195,14 +218,16 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
 {
     struct txlog *log = calloc(1, sizeof *log);
     if (!log) abort();
+    assert(config->partition < LEDGERS_MOST && config->transactional_id);
     log->ledger = &ledgers[config->partition];
-    log->owner = ports_acting();
+    log->owner = owner_named(config->transactional_id);
+    log->actor = ports_acting();
     enum sg_error e = fence(log, f);
     if (e == SG_OK) e = read_all(log, from, each, arg, f);
     if (e == SG_OK)
         *out = log;
     else
-        free(log);
+        txlog_destroy(log);
     return e;
 }
 
@@ -212,9 +237,11 @@ static void propose(const struct ledger *l, const struct txlog_bytes *records, s
         watcher->proposed(watcher->arg, (uint32_t)(l - ledgers), records[i].bytes, records[i].length);
 }
 
-static void leave_undecided(struct ledger *l, const struct txlog_bytes *records, size_t count)
+static void leave_undecided(struct txlog *log, const struct txlog_bytes *records, size_t count)
 {
+    struct ledger *l = log->ledger;
     assert(l->undecided_count == 0);
+    l->undecided_of = log->owner;
     l->undecided = calloc(count, sizeof *l->undecided);
     if (!l->undecided) abort();
     for (size_t i = 0; i < count; i++)
@@ -225,23 +252,24 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
                            struct sg_fault *f)
 {
     struct ledger *l = log->ledger;
-    if (log->in_doubt) sim_fail(sim, "a log is written to that was in doubt");
-    log->in_doubt = true;
-    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
-    bool owns = log->epoch == l->epoch;
+    if (log->dead) return sg_fail(f, SG_ERR_UNKNOWN, "the log is dead");
+    log->dead = true;
+    if (!alive_after_interruption(log->actor)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
+    bool owns = log->epoch == log->owner->epoch;
     propose(l, records, count);
     if (!owns) return sg_fail(f, SG_ERR_FENCED, "somebody newer owns the shard");
     if (sim->failed || in_vain(APPEND_MS)) return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
     bool lost = l->undecided_count > 0 || fault(SIM_COMMIT_LOST);
-    if (lost && l->undecided_count == 0) leave_undecided(l, records, count);
-    for (size_t i = 0; i < count && !lost; i++) {
+    bool seen = !lost || (l->undecided_count == 0 && sim_draw(sim, 2)); /* committed, though the answer may be lost */
+    if (!seen && l->undecided_count == 0) leave_undecided(log, records, count);
+    for (size_t i = 0; i < count && seen; i++) {
         uint64_t at = keep(l, copy_of(records[i].bytes, records[i].length));
         if (offsets) offsets[i] = at;
     }
     log->end = l->end++;
-    if (!alive_after_interruption(log->owner)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
+    if (!alive_after_interruption(log->actor)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
     if (lost) return sg_fail(f, SG_ERR_UNKNOWN, "the fate of a commit is not known");
-    log->in_doubt = false;
+    log->dead = false;
     return SG_OK;
 }
 
@@ -251,6 +279,7 @@ uint64_t txlog_end(const struct txlog *log)
 }
 void txlog_destroy(struct txlog *log)
 {
+    if (log && log->owner->log == log) log->owner->log = NULL;
     free(log);
 }
 

@@ -2,7 +2,6 @@
  * a shorter one. See `usage`. */
 #include <inttypes.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +182,7 @@ struct sight {
     char why[sizeof sim.why];
 };
 
-/* In a process of its own: the program's own assertions may be what sees it. */
+/* In a process of its own: the program may end by it. */
 static void look_for(const struct sim_world *w, struct sight *out)
 {
     static struct tally t;
@@ -204,8 +203,8 @@ static void try_turn(const struct sim_world *w, struct sight *out)
     if (child == 0) look_for(w, out);
     if (child < 0 || waitpid(child, &status, 0) != child) abort();
     if (!WIFSIGNALED(status)) return;
-    out->caught = WTERMSIG(status) == SIGABRT;
-    (void)snprintf(out->why, sizeof out->why, "an assertion of the program's own");
+    out->caught = true;
+    (void)snprintf(out->why, sizeof out->why, "the program's end: %s", strsignal(WTERMSIG(status)));
 }
 
 static int try_turns(void)

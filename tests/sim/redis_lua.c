@@ -69,11 +69,12 @@ static int hmget(lua_State *l)
     return 1;
 }
 
-static void push_all(lua_State *l, const struct redis_key *k)
+/* Fields [from, until) and their texts. */
+static void push_fields(lua_State *l, const struct redis_key *k, size_t from, size_t until)
 {
     int n = 0;
     lua_createtable(l, k ? 2 * (int)k->live : 0, 0);
-    for (size_t i = 0; k && i < k->count; i++) {
+    for (size_t i = from; k && i < k->count && i < until; i++) {
         if (!k->field[i].text) continue;
         lua_pushlstring(l, k->field[i].name, k->field[i].name_length);
         lua_rawseti(l, -2, ++n);
@@ -84,17 +85,20 @@ static void push_all(lua_State *l, const struct redis_key *k)
 
 static int hgetall(lua_State *l)
 {
-    push_all(l, redis_state_find(running.state, word(l, 2)));
+    push_fields(l, redis_state_find(running.state, word(l, 2)), 0, SIZE_MAX);
     return 1;
 }
 
-/* All at once, as a small hash is given. */
+/* A portion, as a large hash is given: whatever COUNT says, so that small ones have several, too. */
 static int hscan(lua_State *l)
 {
+    enum { PORTION = 48 };
+    const struct redis_key *k = redis_state_find(running.state, word(l, 2));
+    size_t from = strtoull(word(l, 3).p, NULL, 10), until = from + PORTION;
     lua_createtable(l, 2, 0);
-    lua_pushliteral(l, "0");
+    (void)lua_pushfstring(l, "%d", k && until < k->count ? (int)until : 0);
     lua_rawseti(l, -2, 1);
-    push_all(l, redis_state_find(running.state, word(l, 2)));
+    push_fields(l, k, from, until);
     lua_rawseti(l, -2, 2);
     return 1;
 }

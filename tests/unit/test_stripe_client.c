@@ -90,20 +90,24 @@ static void keep(void *arg, const struct stripe_reply *r)
     *(struct stripe_reply *)arg = *r;
 }
 
+enum { URL_BYTES = 64 };
+
+/* Of a client that reaches a server here by url, which is filled. */
+static struct stripe_config config_for(uint16_t port, char url[static URL_BYTES])
+{
+    snprintf(url, URL_BYTES, "http://127.0.0.1:%u", port);
+    return (struct stripe_config){
+        .url = url, .key = "sk_test_x", .version = "2026-07-29.dahlia", .ca_file = "", .proxy = "", .concurrency = 2};
+}
+
 /* Begins one request with this deadline and waits for what comes of it. */
 static struct stripe_reply ask_at(uint16_t port, uint64_t deadline, bool read)
 {
-    char url[64];
+    char url[URL_BYTES];
     struct stripe_client *c = NULL;
     struct stripe_reply reply = {.answer = ANSWERS};
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
-    struct stripe_config config = {.url = url,
-                                   .key = "sk_test_x",
-                                   .version = "2026-07-29.dahlia",
-                                   .ca_file = "",
-                                   .proxy = "",
-                                   .concurrency = 2,
-                                   .clock = &fixed_clock};
+    struct stripe_config config = config_for(port, url);
+    config.clock = &fixed_clock;
     struct stripe_post post = {
         .identifier = IDENTIFIER, .body = "event_name=vcpu_ms", .generation = 3, .deadline = {deadline}};
     struct stripe_read summary = {.meter_id = "mtr_1", .customer = "cus_1", .hour = {7200000}, .deadline = {deadline}};
@@ -272,12 +276,10 @@ Test(stripe_client, meters_are_learnt_or_the_reason_is_told)
         struct stripe_client *c = NULL;
         struct meter_slot slot = {.meter = {.field = table[i].field}};
         struct clock_trust_date date;
-        char url[64];
+        char url[URL_BYTES];
         server_start(&s, table[i].head, table[i].body);
         cr_assert_eq(pthread_create(&s.thread, NULL, serve, &s), 0);
-        snprintf(url, sizeof url, "http://127.0.0.1:%u", s.port);
-        struct stripe_config config = {
-            .url = url, .key = "k", .version = "v", .ca_file = "", .proxy = "", .concurrency = 1};
+        struct stripe_config config = config_for(s.port, url);
         cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
         cr_assert_eq(stripe_client_meters(c, &slot, 1, &date, NULL), table[i].error, "line %zu", i);
         if (table[i].error == SG_OK) cr_assert(slot.found && slot.meter.mode == BILL_DELTA && date.told);
@@ -297,23 +299,17 @@ Test(stripe_client, who_is_asked_to_stop_does_not_wait_for_the_meters)
     struct stripe_client *c = NULL;
     struct meter_slot slot = {.meter = {.field = FIELD_VCPU_MS}};
     struct clock_trust_date date;
-    char url[64];
+    char url[URL_BYTES];
     int ticks = 0;
     server_start(&s, NULL, NULL); /* the kernel takes the connection, and nobody answers */
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", s.port);
-    struct stripe_config config = {.url = url,
-                                   .key = "k",
-                                   .version = "v",
-                                   .ca_file = "",
-                                   .proxy = "",
-                                   .concurrency = 1,
-                                   .tick = third_tick,
-                                   .tick_arg = &ticks};
+    struct stripe_config config = config_for(s.port, url);
+    config.tick = third_tick;
+    config.tick_arg = &ticks;
     cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
     for (int i = 0; i < 2; i++, ticks = 0) {
         cr_assert_eq(stripe_client_meters(c, &slot, 1, &date, NULL), SG_ERR_STATE);
         cr_assert_eq(ticks, 3);
-        cr_assert_eq(stripe_client_free(c), 1);
+        cr_assert_eq(stripe_client_free(c), 2);
     }
     stripe_client_close(c);
     close(s.fd);
@@ -322,12 +318,10 @@ Test(stripe_client, who_is_asked_to_stop_does_not_wait_for_the_meters)
 Test(stripe_client, a_probe_tells_whether_stripe_is_there_and_sends_nothing)
 {
     struct server s;
-    char url[64];
+    char url[URL_BYTES];
     struct stripe_client *c = NULL;
     server_start(&s, NULL, NULL);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", s.port);
-    struct stripe_config config = {
-        .url = url, .key = "sk_test_x", .version = "x", .ca_file = "", .proxy = "", .concurrency = 1};
+    struct stripe_config config = config_for(s.port, url);
     cr_assert_eq(stripe_client_open(&c, &config, NULL), SG_OK);
     cr_assert(stripe_client_probe(c));
     int connection = accept(s.fd, NULL, NULL);
