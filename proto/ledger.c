@@ -1,10 +1,11 @@
 #include "proto/ledger.h"
 
 #include <assert.h>
-#include <jansson.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "proto/archive.h"
+#include "proto/text.h"
 
 #define TEXT(name, text) text,
 static const char *const mode_texts[] = {SG_BILL_MODES(TEXT)};
@@ -13,10 +14,13 @@ static const char *const result_texts[] = {SG_LEDGER_RESULTS(TEXT)};
 static const char *const reason_texts[] = {SG_LEDGER_REASONS(TEXT)};
 #undef TEXT
 
-/* Members of each kind: the head, and its own. */
-enum { HEAD_MEMBERS = 8 };
-static const size_t members[] = {
-    [LEDGER_INTENT] = HEAD_MEMBERS + 6, [LEDGER_OUTCOME] = HEAD_MEMBERS + 3, [LEDGER_NOTE] = HEAD_MEMBERS + 2};
+enum { STATUS_MAX = 999 };
+
+/* Names of members, words and numbers are below 512 bytes. */
+_Static_assert(512 + 2 * ID_BYTES_MAX + FIELD_NAME_BYTES_MAX + LEDGER_IDENTIFIER_BYTES + LEDGER_BODY_BYTES <=
+                   LEDGER_REST_BYTES_MAX,
+               "what a record holds beside its positions");
+_Static_assert(LEDGER_REST_BYTES_MAX + LEDGER_POSITIONS_BYTES <= LEDGER_BYTES_MAX, "what may be written may be read");
 
 const char *bill_mode_text(enum bill_mode m)
 {
@@ -35,163 +39,182 @@ bool ledger_is_billing(const char *text, size_t length)
     return !archive_is(text, length);
 }
 
-static json_t *encode_own(const struct ledger_record *r)
+/* ---- what a record may hold ---- */
+
+/* 1 to most bytes out of letters, digits, `_`, `-` and the others. No record has a byte that JSON would escape. */
+static bool is_word(const char *s, size_t length, size_t most, const char *others)
+{
+    bool valid = length > 0 && length <= most;
+    for (size_t i = 0; valid && i < length; i++) valid = id_valid_or_none(&s[i], 1) || strchr(others, s[i]);
+    return valid;
+}
+
+static bool are_positions(const char *s, size_t length)
+{
+    return length < LEDGER_POSITIONS_BYTES && strspn(s, "0123456789@ ") == length;
+}
+
+static bool intent_valid(const struct ledger_record *r)
+{
+    return r->total.v <= INT64_MAX && r->value.v >= 1 && r->value.v <= LEDGER_VALUE_MAX && r->value.v <= r->total.v &&
+           is_word(r->identifier, strlen(r->identifier), sizeof r->identifier - 1, "") &&
+           is_word(r->body, strlen(r->body), sizeof r->body - 1, ".=&%");
+}
+
+/* Its positions aside. */
+static bool valid(const struct ledger_record *r)
+{
+    bool head = r->at.v >= 0 && r->at.v <= WALL_MS_MAX && r->hour.v >= 0 && r->hour.v <= WALL_MS_MAX &&
+                r->hour.v % HOUR_MS == 0 && r->revision >= 1 && r->revision <= INT64_MAX &&
+                id_valid(r->team.s, strlen(r->team.s)) && id_valid(r->customer.s, strlen(r->customer.s));
+    if (!head || r->kind == LEDGER_INTENT) return head && intent_valid(r);
+    size_t request = strlen(r->request_id);
+    return r->status <= STATUS_MAX && (!request || is_word(r->request_id, request, sizeof r->request_id - 1, ""));
+}
+
+/* ---- writing ---- */
+
+static char *put_number(char *out, const char *member, uint64_t v)
+{
+    return text_put_u64(text_put_str(out, member), v);
+}
+
+static char *put_text(char *out, const char *member, const char *s)
+{
+    return text_put_str(text_put_str(text_put_str(out, member), s), "\"");
+}
+
+static char *put_own(char *out, const struct ledger_record *r)
 {
     switch (r->kind) {
     case LEDGER_INTENT:
-        return json_pack("{s:s, s:I, s:I, s:s, s:s, s:s}", "mode", mode_texts[r->mode], "total", (json_int_t)r->total.v,
-                         "value", (json_int_t)r->value.v, "identifier", r->identifier, "body", r->body, "positions",
-                         r->positions ? r->positions : "");
+        out = put_text(out, ",\"mode\":\"", mode_texts[r->mode]);
+        out = put_number(out, ",\"total\":", r->total.v);
+        out = put_number(out, ",\"value\":", r->value.v);
+        out = put_text(out, ",\"identifier\":\"", r->identifier);
+        out = put_text(out, ",\"body\":\"", r->body);
+        return put_text(out, ",\"positions\":\"", r->positions ? r->positions : "");
     case LEDGER_OUTCOME:
-        return json_pack("{s:s, s:i, s:s}", "result", result_texts[r->result], "status", (int)r->status, "request",
-                         r->request_id);
-    default: return json_pack("{s:s, s:i}", "reason", reason_texts[r->reason], "status", (int)r->status);
+        out = put_text(out, ",\"result\":\"", result_texts[r->result]);
+        out = put_number(out, ",\"status\":", r->status);
+        return put_text(out, ",\"request\":\"", r->request_id);
+    default:
+        out = put_text(out, ",\"reason\":\"", reason_texts[r->reason]);
+        return put_number(out, ",\"status\":", r->status);
     }
 }
 
 enum sg_error ledger_encode(const struct ledger_record *r, char *out, size_t size, size_t *length)
 {
     char meter[FIELD_NAME_BYTES_MAX];
+    size_t positions = r->positions ? strlen(r->positions) : 0;
+    assert(r->kind < LEDGER_KINDS);
+    if (!valid(r) || (positions && !are_positions(r->positions, positions))) return SG_ERR_MALFORMED;
+    if (size < LEDGER_REST_BYTES_MAX + positions) return SG_ERR_LIMIT;
     (void)field_name(r->meter, meter);
-    assert(r->kind < LEDGER_KINDS && r->revision >= 1 && r->revision <= INT64_MAX && r->total.v <= INT64_MAX);
-    assert(r->value.v <= LEDGER_VALUE_MAX);
-    json_t *j = json_pack("{s:i, s:s, s:I, s:s, s:s, s:s, s:I, s:I}", "v", LEDGER_VERSION, "kind", kind_texts[r->kind],
-                          "at", (json_int_t)r->at.v, "team", r->team.s, "customer", r->customer.s, "meter", meter,
-                          "hour", (json_int_t)(r->hour.v / SECOND_MS), "revision", (json_int_t)r->revision);
-    json_t *own = encode_own(r);
-    size_t n = 0;
-    if (j && own && json_object_update(j, own) == 0) n = json_dumpb(j, out, size, JSON_COMPACT);
-    bool made = j && own;
-    json_decref(j);
-    json_decref(own);
-    if (!made || n == 0) return SG_ERR_NOMEM;
-    if (n > size || n > LEDGER_BYTES_MAX) return SG_ERR_LIMIT;
-    *length = n;
+    char *end = put_number(out, "{\"v\":", LEDGER_VERSION);
+    end = put_text(end, ",\"kind\":\"", kind_texts[r->kind]);
+    end = put_number(end, ",\"at\":", (uint64_t)r->at.v);
+    end = put_text(end, ",\"team\":\"", r->team.s);
+    end = put_text(end, ",\"customer\":\"", r->customer.s);
+    end = put_text(end, ",\"meter\":\"", meter);
+    end = put_number(end, ",\"hour\":", (uint64_t)r->hour.v / SECOND_MS);
+    end = put_number(end, ",\"revision\":", r->revision);
+    end = text_put_str(put_own(end, r), "}");
+    *length = (size_t)(end - out);
     return SG_OK;
 }
 
-static const char *take_string(const json_t *j, const char *name)
+/* ---- reading ---- */
+
+static uint64_t take_number(struct text *t, const char *member, uint64_t most)
 {
-    return json_string_value(json_object_get(j, name));
+    text_expect_str(t, member);
+    uint64_t v = text_u64(t);
+    if (v > most) t->bad = true;
+    return t->bad ? 0 : v;
 }
 
-static bool take_word(const json_t *j, const char *name, const char *const *words, size_t count, unsigned *out)
+/* Up to the next quote, which is taken. */
+static const char *take_quoted(struct text *t, const char *member, size_t *length)
 {
-    const char *s = take_string(j, name);
-    for (unsigned i = 0; s && i < count; i++) {
-        if (strcmp(words[i], s) == 0) {
-            *out = i;
-            return true;
-        }
+    text_expect_str(t, member);
+    const char *s = t->p;
+    *length = 0;
+    if (text_take(t, '"')) return s;
+    s = text_until(t, '"', length);
+    text_expect(t, '"');
+    return s;
+}
+
+static void take_text(struct text *t, const char *member, char *out, size_t size)
+{
+    size_t length;
+    const char *s = take_quoted(t, member, &length);
+    if (length >= size || memchr(s, '\0', length)) t->bad = true;
+    if (!t->bad) text_put(out, s, length)[0] = '\0';
+}
+
+static unsigned take_word(struct text *t, const char *member, const char *const *words, size_t count)
+{
+    size_t length;
+    const char *s = take_quoted(t, member, &length);
+    for (unsigned i = 0; i < count; i++)
+        if (strlen(words[i]) == length && memcmp(words[i], s, length) == 0) return i;
+    t->bad = true;
+    return 0;
+}
+
+static void take_own(struct text *t, struct ledger_record *r)
+{
+    size_t positions;
+    const char *s;
+    switch (r->kind) {
+    case LEDGER_INTENT:
+        r->mode = (enum bill_mode)take_word(t, ",\"mode\":\"", mode_texts, BILL_MODES);
+        r->total.v = take_number(t, ",\"total\":", INT64_MAX);
+        r->value.v = take_number(t, ",\"value\":", LEDGER_VALUE_MAX);
+        take_text(t, ",\"identifier\":\"", r->identifier, sizeof r->identifier);
+        take_text(t, ",\"body\":\"", r->body, sizeof r->body);
+        s = take_quoted(t, ",\"positions\":\"", &positions);
+        if (positions && !are_positions(s, positions)) t->bad = true;
+        break;
+    case LEDGER_OUTCOME:
+        r->result = (enum ledger_result)take_word(t, ",\"result\":\"", result_texts, LEDGER_RESULTS);
+        r->status = (uint32_t)take_number(t, ",\"status\":", STATUS_MAX);
+        take_text(t, ",\"request\":\"", r->request_id, sizeof r->request_id);
+        break;
+    default:
+        r->reason = (enum ledger_reason)take_word(t, ",\"reason\":\"", reason_texts, LEDGER_REASONS);
+        r->status = (uint32_t)take_number(t, ",\"status\":", STATUS_MAX);
     }
-    return false;
 }
 
-static bool take_id(const json_t *j, const char *name, struct id *out)
+static void take_head(struct text *t, struct ledger_record *r)
 {
-    const char *s = take_string(j, name);
-    if (!s || !id_valid(s, strlen(s))) return false;
-    memcpy(out->s, s, strlen(s) + 1);
-    return true;
+    size_t meter;
+    r->kind = (enum ledger_kind)take_word(t, ",\"kind\":\"", kind_texts, LEDGER_KINDS);
+    r->at.v = (int64_t)take_number(t, ",\"at\":", WALL_MS_MAX);
+    take_text(t, ",\"team\":\"", r->team.s, sizeof r->team.s);
+    take_text(t, ",\"customer\":\"", r->customer.s, sizeof r->customer.s);
+    const char *name = take_quoted(t, ",\"meter\":\"", &meter);
+    if (!field_parse(name, meter, &r->meter)) t->bad = true;
+    r->hour.v = (int64_t)take_number(t, ",\"hour\":", WALL_MS_MAX / SECOND_MS) * SECOND_MS;
+    r->revision = take_number(t, ",\"revision\":", INT64_MAX);
 }
 
-/* A text of at most size - 1 bytes out of the given ones. */
-static bool take_text(const json_t *j, const char *name, const char *allowed, char *out, size_t size)
+enum sg_error ledger_decode(const char *bytes, size_t length, struct ledger_record *out, struct sg_fault *f)
 {
-    const char *s = take_string(j, name);
-    if (!s || strlen(s) >= size || strspn(s, allowed) != strlen(s)) return false;
-    memcpy(out, s, strlen(s) + 1);
-    return true;
-}
-
-static bool take_number(const json_t *j, const char *name, int64_t lowest, int64_t highest, uint64_t *out)
-{
-    const json_t *n = json_object_get(j, name);
-    if (!json_is_integer(n) || json_integer_value(n) < lowest || json_integer_value(n) > highest) return false;
-    *out = (uint64_t)json_integer_value(n);
-    return true;
-}
-
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-static bool take_intent(const json_t *j, struct ledger_record *r)
-{
-    unsigned mode;
-    r->positions = take_string(j, "positions");
-    if (!r->positions || strlen(r->positions) >= LEDGER_POSITIONS_BYTES) return false;
-    if (strspn(r->positions, "0123456789@ ") != strlen(r->positions)) return false;
-    if (!take_word(j, "mode", mode_texts, BILL_MODES, &mode)) return false;
-    r->mode = (enum bill_mode)mode;
-    return take_number(j, "total", 1, INT64_MAX, &r->total.v) &&
-           take_number(j, "value", 1, (int64_t)LEDGER_VALUE_MAX, &r->value.v) && r->value.v <= r->total.v &&
-           take_text(j, "identifier", ALNUM "_-", r->identifier, sizeof r->identifier) && r->identifier[0] &&
-           take_text(j, "body", ALNUM "_-.=&%", r->body, sizeof r->body) && r->body[0];
-}
-
-static bool take_own(const json_t *j, struct ledger_record *r)
-{
-    unsigned word;
-    uint64_t status = 0;
-    if (r->kind == LEDGER_INTENT) return take_intent(j, r);
-    if (!take_number(j, "status", 0, 999, &status)) return false;
-    r->status = (uint32_t)status;
-    if (r->kind == LEDGER_OUTCOME) {
-        if (!take_word(j, "result", result_texts, LEDGER_RESULTS, &word)) return false;
-        r->result = (enum ledger_result)word;
-        return take_text(j, "request", ALNUM "_-", r->request_id, sizeof r->request_id);
-    }
-    if (!take_word(j, "reason", reason_texts, LEDGER_REASONS, &word)) return false;
-    r->reason = (enum ledger_reason)word;
-    return true;
-}
-
-static bool take_record(const json_t *j, struct ledger_record *r)
-{
-    unsigned kind;
-    uint64_t at, hour;
-    const char *meter = take_string(j, "meter");
-    if (!take_word(j, "kind", kind_texts, LEDGER_KINDS, &kind) || json_object_size(j) != members[kind]) return false;
-    if (!take_number(j, "at", 0, WALL_MS_MAX, &at) || !take_number(j, "hour", 0, WALL_MS_MAX / SECOND_MS, &hour))
-        return false;
-    if (hour % (HOUR_MS / SECOND_MS) != 0 || !meter || !field_parse(meter, strlen(meter), &r->meter)) return false;
-    r->kind = (enum ledger_kind)kind;
-    r->at.v = (int64_t)at;
-    r->hour.v = (int64_t)hour * SECOND_MS;
-    return take_id(j, "team", &r->team) && take_id(j, "customer", &r->customer) &&
-           take_number(j, "revision", 1, INT64_MAX, &r->revision) && take_own(j, r);
-}
-
-/* The record, its positions still the parsed text's, is what ledger_encode() writes: no spaces, no other order. */
-static enum sg_error canonical(const struct ledger_record *r, const char *text, size_t length, struct sg_fault *f)
-{
-    char again[LEDGER_BYTES_MAX];
-    size_t n = 0;
-    enum sg_error e = ledger_encode(r, again, sizeof again, &n);
-    assert(e == SG_OK || e == SG_ERR_NOMEM); /* it is no longer than what it was read of */
-    if (e) return sg_fail(f, e, "ledger record: no memory");
-    if (n == length && memcmp(again, text, n) == 0) return SG_OK;
-    return sg_fail(f, SG_ERR_MALFORMED, "ledger record: not as it is written");
-}
-
-enum sg_error ledger_decode(const char *text, size_t length, struct ledger_record *out, struct sg_fault *f)
-{
-    json_error_t error;
+    struct text t = text_over(bytes, length);
     memset(out, 0, sizeof *out);
     if (length > LEDGER_BYTES_MAX)
         return sg_fail(f, SG_ERR_LIMIT, "ledger record longer than %d bytes", LEDGER_BYTES_MAX);
-    json_t *j = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    const json_t *version = json_object_get(j, "v");
-    enum sg_error e = SG_OK;
-    if (!json_is_integer(version))
-        e = sg_fail(f, SG_ERR_MALFORMED, "ledger record: malformed");
-    else if (json_integer_value(version) != LEDGER_VERSION)
-        e = sg_fail(f, SG_ERR_VERSION, "ledger record: version %lld is unknown",
-                    (long long)json_integer_value(version));
-    else if (!take_record(j, out))
-        e = sg_fail(f, SG_ERR_MALFORMED, "ledger record: malformed");
-    else
-        e = canonical(out, text, length, f);
-    out->positions = NULL;
-    json_decref(j);
-    return e;
+    uint64_t version = take_number(&t, "{\"v\":", UINT64_MAX);
+    if (!t.bad && version != LEDGER_VERSION)
+        return sg_fail(f, SG_ERR_VERSION, "ledger record: version %" PRIu64 " is unknown", version);
+    take_head(&t, out);
+    take_own(&t, out);
+    text_expect(&t, '}');
+    if (text_done(&t) && valid(out)) return SG_OK;
+    return sg_fail(f, SG_ERR_MALFORMED, "ledger record: not as it is written");
 }

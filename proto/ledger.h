@@ -1,5 +1,5 @@
 /* Ledger records: what was decided, pushed and answered for each (team, meter, hour) (proto/ledger.md). Pure: bytes to
- * records and back (jansson). Archive records share the topic and are told apart by ledger_is_billing(). */
+ * records and back. Archive records share the topic and are told apart by ledger_is_billing(). */
 #ifndef PROTO_LEDGER_H
 #define PROTO_LEDGER_H
 
@@ -19,6 +19,7 @@ enum {
     LEDGER_IDENTIFIER_BYTES = 69, /* "sg1-", 64 hex digits, NUL */
     LEDGER_BODY_BYTES = 1024,     /* of the request, with its NUL */
     LEDGER_POSITIONS_BYTES = 32 * 1024,
+    LEDGER_REST_BYTES_MAX = 2048, /* of a record, its positions aside */
     LEDGER_REQUEST_ID_BYTES = 65,
 };
 
@@ -78,10 +79,11 @@ const char *bill_mode_text(enum bill_mode m);
 const char *ledger_reason_text(enum ledger_reason r);
 /* True when a record of the ledger topic is one of these and no archive record (which its own codec checks). */
 bool ledger_is_billing(const char *text, size_t length);
-/* Writes r to out (not NUL-terminated). LIMIT: longer than LEDGER_BYTES_MAX; NOMEM. */
+/* Writes r to out (not NUL-terminated). MALFORMED: what ledger_decode would not take; LIMIT: less room than
+ * LEDGER_REST_BYTES_MAX and the positions. */
 SG_MUST_USE enum sg_error ledger_encode(const struct ledger_record *r, char *out, size_t size, size_t *length);
-/* Parses what ledger_encode writes, to the byte. MALFORMED, VERSION (with its number), LIMIT, NOMEM. f never quotes
- * content. */
+/* Parses what ledger_encode writes, to the byte. MALFORMED, VERSION (with its number), LIMIT. f never quotes content.
+ */
 SG_MUST_USE enum sg_error ledger_decode(const char *text, size_t length, struct ledger_record *out, struct sg_fault *f);
 
 #endif

@@ -36,6 +36,15 @@ void text_expect(struct text *t, char c)
     if (!text_take(t, c)) t->bad = true;
 }
 
+void text_expect_str(struct text *t, const char *s)
+{
+    size_t length = strlen(s);
+    if (t->bad || (size_t)(t->end - t->p) < length || memcmp(t->p, s, length) != 0)
+        t->bad = true;
+    else
+        t->p += length;
+}
+
 uint64_t text_u64(struct text *t)
 {
     const char *start = t->p;

@@ -1,4 +1,5 @@
-/* Writing and reading the small texts of cells, runs, marks and vectors: decimals, words, `name=value` pairs. Pure.
+/* Writing and reading the small texts of cells, runs, marks, vectors and the ledger: decimals, words, `name=value`
+ * pairs. Pure.
  *
  * Reading is a cursor that goes bad and stays bad: after the first thing that is not as expected every call fails, so
  * that a caller checks once at the end (text_done). Numbers are canonical: no sign but where asked for, no leading
@@ -32,6 +33,8 @@ static inline struct text text_over(const char *s, size_t length)
 }
 /* Takes c, or goes bad. */
 void text_expect(struct text *t, char c);
+/* Takes s, or goes bad. */
+void text_expect_str(struct text *t, const char *s);
 /* Takes c if it is next. */
 bool text_take(struct text *t, char c);
 /* Takes a canonical decimal; 0 and bad when there is none. */

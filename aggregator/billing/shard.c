@@ -198,9 +198,9 @@ static enum sg_error fold_committed(struct exporter *x, struct shard *s, const s
 static enum sg_error encode_all(const struct ledger_record *records, size_t count, char **all,
                                 struct txlog_bytes *slices, struct sg_fault *f)
 {
-    /* a record without positions is far below this; one with them is measured */
     size_t size = 0, used = 0;
-    for (size_t i = 0; i < count; i++) size += 4096 + 6 * (records[i].positions ? strlen(records[i].positions) : 0);
+    for (size_t i = 0; i < count; i++)
+        size += LEDGER_REST_BYTES_MAX + (records[i].positions ? strlen(records[i].positions) : 0);
     *all = malloc(size + 1);
     if (!*all) return sg_fail(f, SG_ERR_NOMEM, "no memory for records of the ledger");
     for (size_t i = 0; i < count; i++) {

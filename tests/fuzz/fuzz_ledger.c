@@ -13,8 +13,8 @@ static void expect_canonical(const struct ledger_record *r, const char *text, si
     static char again[LEDGER_BYTES_MAX];
     size_t length;
     struct ledger_record with = *r;
-    json_t *j = r->kind == LEDGER_INTENT ? json_loadb(text, size, 0, NULL) : NULL;
-    assert(!r->positions);
+    json_t *j = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+    assert(j && !r->positions);
     with.positions = json_string_value(json_object_get(j, "positions"));
     enum sg_error e = ledger_encode(&with, again, sizeof again, &length);
     assert(e == SG_OK && length == size && memcmp(again, text, size) == 0);

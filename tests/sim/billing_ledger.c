@@ -3,44 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "tests/sim/billing_world.h"
-
-/* ---- the codec, to which the linker brings every call here (-Wl,--wrap) ---- */
-
-static struct billing_world *world;
-
-/* What the codec does not bear is told here, before it ends the program. */
-extern __typeof__(ledger_encode) __real_ledger_encode, __wrap_ledger_encode;
-enum sg_error __wrap_ledger_encode(const struct ledger_record *r, char *out, size_t size, size_t *length)
-{
-    if (r->value.v <= LEDGER_VALUE_MAX || !world) return __real_ledger_encode(r, out, size, length);
-    sim_fail(world->sim, "a value of more than 15 digits");
-    return SG_ERR_LIMIT;
-}
-
-/* The same bytes are decoded again by whoever opens the shard: the same record comes of them. */
-static struct decoded {
-    XXH128_hash_t of;
-    unsigned schedule; /* in another one another wrong turn may be taken */
-    struct ledger_record record;
-} decoded[1024];
-static unsigned schedule;
-
-extern __typeof__(ledger_decode) __real_ledger_decode, __wrap_ledger_decode;
-enum sg_error __wrap_ledger_decode(const char *text, size_t length, struct ledger_record *out, struct sg_fault *f)
-{
-    XXH128_hash_t of = XXH3_128bits(text, length);
-    struct decoded *d = &decoded[of.low64 % (sizeof decoded / sizeof *decoded)];
-    if (d->schedule != schedule || !XXH128_isEqual(d->of, of)) {
-        enum sg_error e = __real_ledger_decode(text, length, out, f);
-        if (e != SG_OK) return e;
-        *d = (struct decoded){of, schedule, *out};
-    }
-    *out = d->record;
-    return SG_OK;
-}
 
 /* ---- names ---- */
 
@@ -152,8 +116,6 @@ static void owned(void *arg, uint32_t shard, const struct sim_actor *owner)
 
 void billing_ledger_begin(struct billing_world *w)
 {
-    world = w;
-    schedule++;
     w->watcher = (struct ledgers_watcher){w, proposed, kept, owned};
     ledgers_watch(&w->watcher);
 }
@@ -161,7 +123,6 @@ void billing_ledger_begin(struct billing_world *w)
 void billing_ledger_end(struct billing_world *w)
 {
     ledgers_watch(NULL);
-    world = NULL;
     for (size_t i = 0; i < w->names; i++) free(w->name[i]);
 }
 

@@ -14,7 +14,7 @@ struct look {
     struct rollup_world *w;
     uint32_t shard;
     const struct redis_state *s;
-    struct oracle o;
+    struct oracle *o;
     uint64_t vouched[PARTS_MAX];
 };
 
@@ -52,7 +52,7 @@ static void take_cell(struct look *l, const struct redis_key *k, const struct re
     if (cell_decode(f->text, f->text_length, &offset, &sums))
         wrong(l, "a cell cannot be read", k, f->name);
     else
-        take_sums(oracle_cell(&l->o, name), offset, &sums);
+        take_sums(oracle_cell(l->o, name), offset, &sums);
     sums_destroy(&sums);
 }
 
@@ -100,7 +100,7 @@ static void take_run(struct look *l, const struct redis_key *k, const struct red
                                   [FIELD_IO_READ_BYTES] = run.io_read_bytes,
                                   [FIELD_IO_WRITE_BYTES] = run.io_write_bytes,
                                   [FIELD_EXECS] = run.execs}};
-    take_sums(oracle_cell(&l->o, name), offset, &sums);
+    take_sums(oracle_cell(l->o, name), offset, &sums);
     if (run.created.v != l->w->sandbox[name->sandbox].created) wrong(l, "a run was not created then", k, f->name);
 }
 
@@ -339,18 +339,19 @@ void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct re
 
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole)
 {
-    struct look l = {.w = w, .shard = shard, .s = s};
+    static struct oracle o;
+    struct look l = {.w = w, .shard = shard, .s = s, .o = &o};
+    oracle_reset(&o);
     for (size_t i = 0; i < s->count; i++) {
         if (s->key[i]->live == 0) continue;
         if (strncmp(name_of(s->key[i]), "u:", 2) == 0) take_rollups(&l, s->key[i]);
         if (strncmp(name_of(s->key[i]), "r:", 2) == 0) take_runs(&l, s->key[i]);
     }
     check_vector(&l, whole);
-    oracle_add_rows(&l.o, w, shard, l.vouched);
-    for (size_t i = 0; i < l.o.count && !w->sim->failed; i++) check_cell(&l, &l.o.cell[i], whole);
+    oracle_add_rows(&o, w, shard, l.vouched);
+    for (size_t i = 0; i < o.count && !w->sim->failed; i++) check_cell(&l, &o.cell[i], whole);
     for (uint32_t p = 0; whole && p < w->parts && !w->sim->failed; p++)
         if (shard_home(p, w->shards) == shard) check_marks(&l, p);
-    oracle_destroy(&l.o);
 }
 
 static bool rebuilt(const struct rollup_world *w, const struct redis_key *k)

@@ -6,11 +6,17 @@
 
 #include "proto/keys.h"
 
-void oracle_destroy(struct oracle *o)
+void oracle_reset(struct oracle *o)
 {
-    free(o->cell);
-    free(o->slot);
-    *o = (struct oracle){0};
+    if (o->slot) memset(o->slot, 0, 2 * o->capacity * sizeof *o->slot);
+    memset(o->last, 0, sizeof o->last);
+    o->count = 0;
+}
+
+static void clear(struct oracle_sums *s)
+{
+    memset(s->plain, 0, sizeof s->plain);
+    s->extras = 0;
 }
 
 static void slot_take(struct oracle *o, size_t i)
@@ -36,8 +42,12 @@ static uint32_t cell_find(struct oracle *o, const struct oracle_name *name)
         if (!o->cell || !o->slot) abort();
         for (size_t i = 0; i < o->count; i++) slot_take(o, i);
     }
-    memset(&o->cell[o->count], 0, sizeof *o->cell);
-    o->cell[o->count].name = *name;
+    struct oracle_cell *c = &o->cell[o->count];
+    c->name = *name;
+    c->stored = false;
+    c->stored_offset = c->last = 0;
+    clear(&c->want);
+    clear(&c->got);
     slot_take(o, o->count);
     return (uint32_t)o->count++;
 }
@@ -82,8 +92,7 @@ bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b)
 static void sums_of(const struct rollup_world *w, const struct rollup_row *r, struct oracle_sums *s)
 {
     const struct rollup_sandbox *b = &w->sandbox[r->sandbox];
-    memset(s->plain, 0, sizeof s->plain);
-    s->extras = 0;
+    clear(s);
     switch ((enum row_kind)r->kind) {
     case ROW_SLICE:
         s->plain[FIELD_VCPU_MS] = (uint64_t)b->vcpus * r->length;
@@ -163,14 +172,14 @@ static void add_row(const struct adding *a, const struct rollup_row *r)
 /* Reckoned once, when the batch counts: by then it is known when its runs were created. */
 static void reckon(const struct rollup_world *w, struct rollup_batch *m)
 {
-    struct oracle o = {0};
+    static struct oracle o;
     const struct adding a = {&o, w, m};
+    oracle_reset(&o);
     for (size_t i = 0; i < m->row_count; i++) add_row(&a, &w->row[m->row + i]);
     m->part = malloc((o.count + 1) * sizeof *m->part);
     if (!m->part) abort();
     m->parts = o.count;
     for (size_t i = 0; i < o.count; i++) m->part[i] = (struct oracle_part){o.cell[i].name, o.cell[i].want};
-    oracle_destroy(&o);
 }
 
 /* ---- what a shard should hold ---- */

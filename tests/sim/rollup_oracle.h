@@ -40,7 +40,7 @@ struct oracle_cell {
     struct oracle_sums want, got;
 };
 
-/* Zeroed is empty. */
+/* Zeroed is empty. Its room is kept for the next use: the simulator makes thousands of them a second. */
 struct oracle {
     struct oracle_cell *cell;
     size_t count, capacity;
@@ -48,8 +48,8 @@ struct oracle {
     uint32_t last[ORACLE_KINDS][WINDOW_KINDS]; /* index of the one asked for last */
 };
 
-/* Frees. */
-void oracle_destroy(struct oracle *o);
+/* Empties. */
+void oracle_reset(struct oracle *o);
 /* Made when there is none. Until the next one is made. */
 struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name);
 /* Every row of the shard's teams below what each cell says is added to what it should hold. Windows and runs of earlier

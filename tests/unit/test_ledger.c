@@ -123,22 +123,82 @@ Test(ledger, an_answer_or_a_note_that_encoding_would_not_write_is_refused)
     refused_in(note, "\"status\":200", "\"STATUS\":200");
 }
 
-Test(ledger, what_is_too_long_is_a_limit)
+/* What is longer, or has another byte, than what will be read is not written. */
+static void not_written(const struct ledger_record *r)
 {
-    static char text[LEDGER_BYTES_MAX + 1], wide[2 * LEDGER_BYTES_MAX], positions[LEDGER_POSITIONS_BYTES + 1];
+    static char text[LEDGER_BYTES_MAX];
+    size_t n;
+    cr_assert_eq(ledger_encode(r, text, sizeof text, &n), SG_ERR_MALFORMED);
+}
+
+Test(ledger, what_is_too_long_is_refused)
+{
+    static char text[LEDGER_BYTES_MAX + 1], positions[LEDGER_POSITIONS_BYTES + 1];
     struct ledger_record r = intent(), back;
     struct sg_fault f = {0};
     size_t n;
     memset(text, ' ', sizeof text);
     cr_assert_eq(ledger_decode(text, sizeof text, &back, &f), SG_ERR_LIMIT);
-    cr_assert_eq(ledger_encode(&r, text, 100, &n), SG_ERR_LIMIT);
-    memset(positions, '1', sizeof positions - 1);
+    memset(positions, '1', sizeof positions - 2);
     r.positions = positions;
-    cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_OK);
-    cr_assert_eq(ledger_decode(text, n, &back, &f), SG_ERR_MALFORMED);
-    memset(positions, '\"', sizeof positions - 1); /* each is written as two */
-    cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_ERR_LIMIT);
-    cr_assert_eq(ledger_encode(&r, wide, sizeof wide, &n), SG_ERR_LIMIT, "there is room, but nobody would read it");
+    cr_assert_eq(ledger_encode(&r, text, LEDGER_REST_BYTES_MAX + sizeof positions - 3, &n), SG_ERR_LIMIT);
+    cr_assert_eq(ledger_encode(&r, text, LEDGER_REST_BYTES_MAX + sizeof positions - 2, &n), SG_OK);
+    cr_assert_eq(ledger_decode(text, n, &back, &f), SG_OK);
+    positions[sizeof positions - 2] = '1';
+    not_written(&r);
+    text[n - 2] = '1'; /* in the place of the quote that ends them */
+    memcpy(&text[n - 1], "\"}", 2);
+    cr_assert_eq(ledger_decode(text, n + 1, &back, &f), SG_ERR_MALFORMED);
+}
+
+Test(ledger, a_record_at_its_longest_has_room)
+{
+    char text[LEDGER_REST_BYTES_MAX];
+    struct ledger_record r = {.kind = LEDGER_INTENT,
+                              .at = {WALL_MS_MAX},
+                              .hour = {WALL_MS_MAX - WALL_MS_MAX % HOUR_MS},
+                              .revision = INT64_MAX,
+                              .mode = BILL_DELTA,
+                              .total = {INT64_MAX},
+                              .value = {LEDGER_VALUE_MAX}},
+                         back;
+    size_t n;
+    memset(r.team.s, 't', ID_BYTES_MAX);
+    memset(r.customer.s, 'c', ID_BYTES_MAX);
+    memset(r.identifier, 'i', sizeof r.identifier - 1);
+    memset(r.body, '%', sizeof r.body - 1);
+    for (int f = 0; f < FIELDS; f++) {
+        r.meter = (enum field)f;
+        cr_assert_eq(ledger_encode(&r, text, sizeof text, &n), SG_OK);
+        cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_OK);
+        cr_assert_eq(memcmp(&r, &back, sizeof r), 0);
+    }
+}
+
+Test(ledger, what_would_not_be_read_is_not_written)
+{
+    struct ledger_record outcome = intent_as(LEDGER_OUTCOME), r;
+#define WITH(good, change) (r = (good), r.change, not_written(&r))
+    WITH(intent(), at.v = -1);
+    WITH(intent(), at.v = WALL_MS_MAX + 1);
+    WITH(intent(), hour.v = -HOUR_MS);
+    WITH(intent(), hour.v = WALL_MS_MAX - WALL_MS_MAX % HOUR_MS + HOUR_MS);
+    WITH(intent(), hour.v += 1);
+    WITH(intent(), revision = 0);
+    WITH(intent(), revision = (uint64_t)INT64_MAX + 1);
+    WITH(intent(), team.s[0] = '\0');
+    WITH(intent(), customer.s[0] = '"');
+    WITH(intent(), total.v = (uint64_t)INT64_MAX + 1);
+    WITH(intent(), total.v = r.value.v - 1);
+    WITH(intent(), value.v = 0);
+    WITH(intent(), total.v = r.value.v = LEDGER_VALUE_MAX + 1);
+    WITH(intent(), identifier[0] = '\0');
+    WITH(intent(), identifier[0] = '=');
+    WITH(intent(), body[0] = '"');
+    WITH(intent(), positions = "0@1,");
+    WITH(outcome, status = 1000);
+    WITH(outcome, request_id[0] = '\\');
+#undef WITH
 }
 
 Test(ledger, what_encoding_would_not_write_is_refused)
@@ -152,6 +212,10 @@ Test(ledger, what_encoding_would_not_write_is_refused)
     refused("\"team\":\"t1\"", "\"team\":7");
     refused("\"customer\":\"cus_1\"", "\"customer\":\"\"");
     refused("\"total\":3600000", "\"total\":0");
+    refused("\"total\":3600000", "\"total\":9223372036854775808");
+    refused("\"total\":3600000", "\"total\":03600000");
+    refused("\"hour\":1763884800", "\"hour\":18446744073709551615");
+    refused("\"kind\":\"intent\"", "\"kind\":\"intent");
     refused("\"mode\":\"set\"", "\"mode\":7");
     refused("\"sg1-", "\"CANARY sg1-");
     refused("\"sg1-", "\"sg1-0");
@@ -173,6 +237,16 @@ Test(ledger, what_encoding_would_not_write_is_refused)
     refused("\"at\":", "\"CANARY\":1,\"at\":");
     refused("\"positions\":\"0@88123 3@99\"", "\"position\":\"CANARY\"");
     refused("0@88123 3@99", "CANARY");
+}
+
+Test(ledger, a_byte_that_ends_a_string_does_not_hide_what_follows)
+{
+    char text[4096];
+    struct ledger_record r = intent(), back;
+    size_t n = encode(&r, text);
+    text[n] = '\0';
+    *strstr(text, "s_1\"") = '\0'; /* of the customer */
+    cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_ERR_MALFORMED);
 }
 
 Test(ledger, the_same_members_written_otherwise_are_refused)
