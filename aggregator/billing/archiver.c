@@ -96,9 +96,9 @@ static enum sg_error archive_cells(struct exporter *x, struct shard *s, const st
     struct view_arch *arch = malloc(VIEW_ARCH_MAX * sizeof *arch);
     if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     buffer_init(&p.open, ARCHIVE_BYTES_MAX);
-    enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, wrapped, f);
+    enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, &s->archiving.unread, wrapped, f);
     if (e == SG_OK) count = keep_closed(arch, count, head, (int64_t)x->config->hour_close_delay_ms);
-    if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, f);
+    if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, &s->archiving.unread, f);
     if (e == SG_OK && count && (e = gather_cells(&p, arch, count)) != SG_OK)
         e = sg_fail(f, e, "shard %u: cells cannot be archived", s->index);
     if (e == SG_OK) e = pile_commit(x, s, &p, f);
@@ -165,6 +165,16 @@ static enum sg_error archive_marks(struct exporter *x, struct shard *s, uint32_t
     return e;
 }
 
+static void end_of_portion(struct exporter *x, struct shard *s, bool wrapped)
+{
+    bool whole = wrapped && !s->archiving.failed;
+    s->next_archive.v = loop_now(&x->loop).v + (whole ? x->config->archive_interval_ms : 0);
+    if (whole && s->archiving.unread == 0) s->archived_at = loop_now(&x->loop);
+    if (!wrapped) return;
+    s->archived = s->archiving;
+    s->archiving = (struct archive_round){0};
+}
+
 enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault *f)
 {
     struct view_head head;
@@ -174,9 +184,7 @@ enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault
     if (e == SG_OK) e = archive_cells(x, s, &head, &wrapped, f);
     for (uint32_t p = s->index; e == SG_OK && wrapped && p < head.partitions; p += (uint32_t)x->shard_count)
         e = archive_marks(x, s, p, f);
-    if (e == SG_OK) s->next_archive.v = loop_now(&x->loop).v + (wrapped ? x->config->archive_interval_ms : 0);
-    if (e == SG_OK && wrapped) s->archived_at = loop_now(&x->loop);
-    if (e != SG_OK)
-        s->arch = (struct view_cursor){0}; /* what it passed by is not in the archive: the round begins anew */
+    s->archiving.failed |= e != SG_OK;
+    if (s->log) end_of_portion(x, s, wrapped);
     return e;
 }

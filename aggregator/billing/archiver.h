@@ -5,8 +5,9 @@
  * -> one transaction -> fields removed that still say the offset that was read. At its end the marks of the partitions
  * at home here, if they moved since the last time.
  *
- * FAILURES  a cell that stands behind its field (a torn or rolled-back view) is left for the next round. Whatever else
- * fails, the round begins anew: it has passed nothing by. Anything that is archived twice is harmless: the higher
+ * FAILURES  a cell that stands behind its field (a torn or rolled-back view), and one that is not understood, is left
+ * for the next round; so is a portion that fails, and then the next round begins soon. All that is closed was in the
+ * archive when a round has left nothing but the first of these. Anything that is archived twice is harmless: the higher
  * offset counts. An error of the ledger closes the shard. */
 #ifndef BILLING_ARCHIVER_H
 #define BILLING_ARCHIVER_H

@@ -38,12 +38,14 @@ struct cycle_hour {
     /* out */
     struct sums total;              /* over all cells; owned */
     uint64_t reach[PARTITIONS_MAX]; /* highest offset of the partition's cells; others of it may be missing */
+    bool unread;                    /* a cell is not understood, or their total does not fit: there is no total */
 };
 
 /* Closed hours, by what stands in their way. */
 struct cycle_tally {
     uint64_t waiting, pending, held;
-    uint64_t lower; /* totals below what is accounted for */
+    uint64_t lower;  /* totals below what is accounted for */
+    uint64_t unread; /* hours, and fields of `due`, that are not understood */
 };
 
 /* What a cycle looks at. Borrowed. */

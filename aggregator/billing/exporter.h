@@ -87,6 +87,8 @@ extern const struct config_table exporter_config_table;
     X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
     X(PENDING, GAUGE, "sandglass_exporter_hours_pending", NULL, "closed hours of teams without a customer")            \
     X(HELD, GAUGE, "sandglass_exporter_hours_held", NULL, "closed hours whose total cannot be sent")                   \
+    X(UNREAD, GAUGE, "sandglass_exporter_unread", NULL,                                                                \
+      "hours, cells and fields of the view that are not understood: neither billed nor archived")                      \
     X(OPEN_AGE, GAUGE, "sandglass_exporter_open_age_ms", NULL,                                                         \
       "age of the oldest intent without an outcome, stuck ones left out; 0: none")                                     \
     X(STUCK_AGE, GAUGE, "sandglass_exporter_stuck_age_ms", NULL,                                                       \
@@ -114,6 +116,12 @@ enum exporter_counter { EXPORTER_COUNTERS(COUNTERS_ENUM) EXPORTER_COUNTER_COUNT 
 #define EXPORTER_ENUM_COMPONENT(id, name, allowance, hold) EXPORTER_##id,
 enum exporter_component { EXPORTER_COMPONENTS(EXPORTER_ENUM_COMPONENT) EXPORTER_COMPONENT_COUNT };
 
+/* What became of one round through `arch`. */
+struct archive_round {
+    uint64_t unread; /* fields and cells that are not understood */
+    bool failed;     /* a portion of it, which was passed by */
+};
+
 /* One shard of the ledger. */
 struct shard {
     uint32_t index;
@@ -133,6 +141,7 @@ struct shard {
     struct boot_ms next_cycle;
     struct cycle_tally round, tally; /* hours of the round under way; of the last whole one */
     struct view_cursor arch;
+    struct archive_round archiving, archived; /* the round under way; the last one that came to its end */
     struct boot_ms next_archive;
     uint64_t marks_at[PARTITIONS_MAX]; /* offsets of the marks archived last */
     struct ledger_record *result;      /* outcomes and notes to be committed; EXPORTER_RESULTS_MAX */

@@ -15,6 +15,7 @@ enum {
 /* Sums over all shards. */
 struct standing {
     struct cycle_tally tally;
+    uint64_t unarchived;                               /* cells, and fields of `arch`, that are not understood */
     uint64_t open, stuck, closed, unreadable, neither; /* the last two: by what summaries showed */
     uint64_t waiting;                                  /* of these, those that are not stuck */
     struct wall_ms oldest_open, oldest_stuck;          /* INT64_MAX: none */
@@ -36,6 +37,12 @@ static void add_revisions(const struct shard *s, struct standing *sum)
     }
 }
 
+/* Of what the last whole round has found, and the one under way so far. */
+static uint64_t larger(uint64_t whole, uint64_t so_far)
+{
+    return whole > so_far ? whole : so_far;
+}
+
 static struct standing standing_of(const struct exporter *x)
 {
     struct standing sum = {.oldest_open = {INT64_MAX}, .oldest_stuck = {INT64_MAX}, .archived_at = loop_now(&x->loop)};
@@ -46,6 +53,8 @@ static struct standing standing_of(const struct exporter *x)
         sum.tally.waiting += s->tally.waiting;
         sum.tally.pending += s->tally.pending;
         sum.tally.held += s->tally.held;
+        sum.tally.unread += larger(s->tally.unread, s->round.unread);
+        sum.unarchived += larger(s->archived.unread, s->archiving.unread);
         sum.mark = i ? watermark_min(sum.mark, s->mark) : s->mark;
         if (s->log && s->archived_at.v < sum.archived_at.v) sum.archived_at = s->archived_at;
     }
@@ -71,6 +80,7 @@ static void show_gauges(struct exporter *x, const struct standing *sum)
     counters_set(c, COUNT_WAITING, sum->tally.waiting);
     counters_set(c, COUNT_PENDING, sum->tally.pending);
     counters_set(c, COUNT_HELD, sum->tally.held);
+    counters_set(c, COUNT_UNREAD, sum->tally.unread + sum->unarchived);
     counters_set(c, COUNT_SHARDS, x->shard_count - sum->closed);
     counters_set(c, COUNT_ARCHIVE_AGE, clock_since(loop_now(&x->loop), sum->archived_at));
     counters_set(c, COUNT_COMPLETE_THROUGH, sum->mark.kind == WATERMARK_AT ? (uint64_t)sum->mark.at.v : 0);
@@ -99,6 +109,7 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
                                                         EXPORTER_ARCHIVE};
     static const struct sg_fault late = {SG_ERR_TIMEOUT, "closed windows wait for the archive"};
     const struct sg_fault *fault[EXPORTER_COMPONENT_COUNT] = {0};
+    struct sg_fault unread, unarchived;
     uint64_t late_ms = ARCHIVE_ROUNDS_LATE * x->config->archive_interval_ms + MINUTE_MS;
     for (size_t i = 0; i < x->shard_count; i++) {
         const struct shard *s = &x->shard[i];
@@ -111,6 +122,12 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
         fault[EXPORTER_ARCHIVE] = &late;
     if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
     if (x->redis_unread.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &x->redis_unread;
+    (void)sg_fail(&unread, SG_ERR_CORRUPT, "%" PRIu64 " hours of the view are not understood, and not billed",
+                  sum->tally.unread);
+    (void)sg_fail(&unarchived, SG_ERR_CORRUPT, "%" PRIu64 " cells of the view are not understood, and not archived",
+                  sum->unarchived);
+    if (sum->tally.unread && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &unread;
+    if (sum->unarchived && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = &unarchived;
     for (size_t i = 0; i < sizeof of_shards / sizeof *of_shards; i++) {
         if (fault[of_shards[i]])
             health_take_fault(&x->health, of_shards[i], fault[of_shards[i]]);

@@ -60,7 +60,8 @@ void shard_open(struct exporter *x, struct shard *s)
     s->view_synced = false;
     s->next_cycle = s->opened_at;
     s->due = s->arch = (struct view_cursor){0};
-    s->round = (struct cycle_tally){0};
+    s->round = s->tally = (struct cycle_tally){0};
+    s->archiving = s->archived = (struct archive_round){0};
     backoff_reset(&s->doubt_backoff);
     counters_add(&x->counters, COUNT_REOPENED, 1);
     log_event(LOG_INFO, "ledger_opened", "shard=%u offset=%" PRIu64 " hours=%zu open=%zu", s->index, txlog_end(s->log),
@@ -83,7 +84,8 @@ void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why
         counters_add(&x->counters, COUNT_FENCED, 1);
         health_take_fault(&x->health, EXPORTER_FENCED, why);
     }
-    s->open_at.v = now.v + backoff_next(fenced ? &s->fenced_backoff : &s->doubt_backoff);
+    bool others = fenced || why->code == SG_ERR_MISMATCH; /* see ledger_is_short: they must not be fenced in a circle */
+    s->open_at.v = now.v + backoff_next(others ? &s->fenced_backoff : &s->doubt_backoff);
 }
 
 /* ---- billing cells ---- */
@@ -106,12 +108,14 @@ struct rewrite {
     struct shard *s;
     struct book book;
     uint64_t from; /* everything below is in Redis */
+    uint64_t seen; /* records, of the archive too */
 };
 
 static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, struct sg_fault *f)
 {
     struct rewrite *w = arg;
     struct book_change change;
+    w->seen++;
     enum sg_error e = fold_into(&w->book, record, &change, f);
     if (e != SG_OK || !change.entry || record->offset < w->from) return e;
     view_rows_add(w->x->rows, &change);
@@ -121,21 +125,26 @@ static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, st
     return e;
 }
 
-/* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. */
+/* Redis lost billing cells, or never had them: reads the ledger once more and writes what is missing. However long that
+ * takes, as long as it goes on. */
 static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t from, struct sg_fault *f)
 {
+    enum { SILENCE_MS = 30 * SECOND_MS };
     struct rewrite w = {.x = x, .s = s, .from = from};
     struct txlog_config config;
     struct txlog_reader *r = NULL;
     char id[256];
     log_config(x, s, &config, id, sizeof id);
-    struct boot_ms deadline = {loop_now(&x->loop).v + 30 * SECOND_MS};
+    struct boot_ms heard = loop_now(&x->loop);
     x->rows->count = 0;
     enum sg_error e = txlog_reader_open(&r, &config, 0, f);
     while (e == SG_OK && w.book.end < s->book.end) {
+        uint64_t seen = w.seen;
         e = txlog_reader_poll(r, 100, 1000, on_rewrite, &w, f);
+        if (w.seen > seen) heard = loop_now(&x->loop);
         if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
-        if (e == SG_OK && loop_now(&x->loop).v > deadline.v) e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
+        if (e == SG_OK && clock_since(loop_now(&x->loop), heard) > SILENCE_MS)
+            e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
     if (e == SG_OK) e = flush_rows(x, s, w.from, s->book.end, f);
     if (e == SG_OK)
@@ -147,10 +156,25 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
     return e;
 }
 
+/* Cells are written of what is committed. Where there are more of them, somebody newer owns the shard, or what was
+ * billed is not known any more and would be billed again: which of both, the next opening shows. */
+static enum sg_error ledger_is_short(struct exporter *x, struct shard *s, const struct view_head *head,
+                                     struct sg_fault *f)
+{
+    enum sg_error e = sg_fail(f, SG_ERR_MISMATCH,
+                              "shard %u: the ledger ends at offset %" PRIu64 ", Redis has billing cells up to %" PRIu64
+                              ": another exporter writes them, or the ledger has lost its end",
+                              s->index, s->book.end, head->ledger_at);
+    log_fault(LOG_ERROR, "ledger_is_short", f);
+    shard_close(x, s, f);
+    return e;
+}
+
 /* Makes sure that the billing cells in Redis are those of the book. */
 static enum sg_error sync_view(struct exporter *x, struct shard *s, const struct view_head *head, struct sg_fault *f)
 {
     if (s->view_synced && head->ledger_at >= s->view_at) return SG_OK;
+    if (head->ledger_at > s->book.end) return ledger_is_short(x, s, head, f);
     if (head->ledger_at < s->book.end) return rewrite_view(x, s, head->ledger_at, f);
     s->view_synced = true;
     s->view_at = head->ledger_at;
@@ -248,6 +272,13 @@ static struct cycle cycle_at(const struct exporter *x, const struct shard *s, co
                           .vouched = head->vouched};
 }
 
+static void hour_not_read(struct shard *s, const struct cycle_group *g)
+{
+    s->round.unread++;
+    log_event(LOG_ERROR, "hour_not_read", "shard=%u team=%s hour=%" PRId64, s->index, g->first->team.s,
+              g->first->hour.v / SECOND_MS);
+}
+
 /* One snapshot of at most VIEW_HOURS_MAX hours, and what follows from it. */
 static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struct cycle_group *groups, size_t count,
                                 struct sg_fault *f)
@@ -268,8 +299,12 @@ static enum sg_error cycle_part(struct exporter *x, struct shard *s, const struc
     }
     enum sg_error e = view_snapshot(x->store, s->index, (int64_t)x->config->runner_grace_ms, x->hours, count, &head, f);
     const struct cycle c = cycle_at(x, s, &head);
-    for (size_t i = 0; i < count && e == SG_OK; i++)
-        done[i] = cycle_plan(&c, &groups[i], &x->hours[i], now, x->positions[i], x->record, &records, &s->round);
+    for (size_t i = 0; i < count && e == SG_OK; i++) {
+        if (x->hours[i].unread)
+            hour_not_read(s, &groups[i]);
+        else
+            done[i] = cycle_plan(&c, &groups[i], &x->hours[i], now, x->positions[i], x->record, &records, &s->round);
+    }
     counters_add(&x->counters, COUNT_LOWER, s->round.lower - lower);
     for (size_t i = 0; i < count; i++) sums_destroy(&x->hours[i].total);
     if (e == SG_OK) e = shard_commit(x, s, x->record, records, f);
@@ -287,7 +322,7 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     if (e == SG_OK) s->mark = head.mark;
     if (e == SG_OK && !head.ready) return sg_fail(f, SG_ERR_STATE, "shard %u of the view is being restored", s->index);
     if (e == SG_OK) e = sync_view(x, s, &head, f);
-    if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &wrapped, f);
+    if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &s->round.unread, &wrapped, f);
     if (e != SG_OK) return e;
     const struct cycle c = cycle_at(x, s, &head);
     size_t count = cycle_groups(&c, x->due, due_count, x->groups, &s->round);

@@ -136,25 +136,29 @@ static enum sg_error take_head(const redisReply *r, uint32_t shard, int64_t grac
 
 /* ---- snapshots ---- */
 
-static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct cycle_hour *h, struct sg_fault *f)
+static enum sg_error take_cell(const redisReply *field, const redisReply *value, struct cycle_hour *h)
 {
-    if (!is_hash(r)) return odd(f, shard, "a rollup");
-    for (size_t i = 0; i < r->elements; i += 2) {
-        struct sums sums = {0};
-        uint64_t partition, offset;
-        enum sg_error e = SG_OK;
-        if (!take_u64(r->element[i], &partition) || partition >= PARTITIONS_MAX)
-            return odd(f, shard, "the partition of a cell");
-        if (cell_decode(r->element[i + 1]->str, r->element[i + 1]->len, &offset, &sums) != SG_OK)
-            e = odd(f, shard, "a cell");
-        else if (sums_add_all(&h->total, &sums) != SG_OK)
-            e = sg_fail(f, SG_ERR_OVERFLOW, "shard %u of the view: an hour's total does not fit", shard);
-        else if (offset > h->reach[partition])
-            h->reach[partition] = offset;
-        sums_destroy(&sums);
-        if (e != SG_OK) return e;
+    struct sums sums = {0};
+    uint64_t partition, offset;
+    if (!take_u64(field, &partition) || partition >= PARTITIONS_MAX) return SG_ERR_CORRUPT;
+    enum sg_error e = cell_decode(value->str, value->len, &offset, &sums);
+    if (e == SG_OK) e = sums_add_all(&h->total, &sums);
+    if (e == SG_OK && offset > h->reach[partition]) h->reach[partition] = offset;
+    sums_destroy(&sums);
+    return e;
+}
+
+/* An hour's rollups, by project and region. */
+static enum sg_error take_hour(const redisReply *rollups, struct cycle_hour *h)
+{
+    enum sg_error e = is_array(rollups, 0) ? SG_OK : SG_ERR_CORRUPT;
+    for (size_t k = 0; e == SG_OK && k < rollups->elements; k++) {
+        const redisReply *r = rollups->element[k];
+        if (!is_hash(r)) e = SG_ERR_CORRUPT;
+        for (size_t i = 0; e == SG_OK && i < r->elements; i += 2) e = take_cell(r->element[i], r->element[i + 1], h);
     }
-    return SG_OK;
+    h->unread = e != SG_OK;
+    return e == SG_ERR_NOMEM ? e : SG_OK;
 }
 
 enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms, struct cycle_hour *hours,
@@ -176,12 +180,9 @@ enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace
     enum sg_error e = redis_store_eval(s, shard, snapshot_script, arg, 1, 2 + 2 * count, &r, f);
     if (e != SG_OK) return e;
     e = is_array(r, 3 + count) ? take_head(r, shard, grace_ms, head, f) : odd(f, shard, "a snapshot");
-    for (size_t i = 0; i < count && e == SG_OK; i++) {
-        const redisReply *rollups = r->element[3 + i];
-        if (!is_array(rollups, 0)) e = odd(f, shard, "an hour");
-        for (size_t k = 0; k < rollups->elements && e == SG_OK; k++)
-            e = take_cells(rollups->element[k], shard, &hours[i], f);
-    }
+    for (size_t i = 0; i < count && e == SG_OK; i++)
+        if (take_hour(r->element[3 + i], &hours[i]) != SG_OK)
+            e = sg_fail(f, SG_ERR_NOMEM, "shard %u of the view: no memory for its cells", shard);
     freeReplyObject(r);
     return e;
 }
@@ -216,7 +217,7 @@ static bool take_due(const redisReply *field, const redisReply *value, struct cy
 }
 
 enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor, struct cycle_due *out,
-                            size_t *count, bool *wrapped, struct sg_fault *f)
+                            size_t *count, uint64_t *unread, bool *wrapped, struct sg_fault *f)
 {
     char key[KEY_BYTES_MAX];
     redisReply *r = NULL;
@@ -229,11 +230,10 @@ enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_c
         e = odd(f, shard, "due");
     } else {
         const redisReply *fields = r->element[1];
-        for (size_t i = 0; i < fields->elements && *count < VIEW_DUE_MAX && e == SG_OK; i += 2) {
-            if (take_due(fields->element[i], fields->element[i + 1], &out[*count]))
-                ++*count;
-            else
-                e = odd(f, shard, "a field of due");
+        for (size_t i = 0; i < fields->elements && *count < VIEW_DUE_MAX; i += 2) {
+            bool good = take_due(fields->element[i], fields->element[i + 1], &out[*count]);
+            *count += good;
+            *unread += !good;
         }
         snprintf(cursor->text, sizeof cursor->text, "%s", r->element[0]->str);
         *wrapped = strcmp(cursor->text, "0") == 0;

@@ -1,7 +1,8 @@
 /* The Redis view as the exporter uses it: hours that changed, snapshots of their cells, and the billing cells.
  *
  * A snapshot is one script: cells and vector of one moment. All else may be stale or torn; the plan bears that. Errors
- * as in store/redis_store.h, CORRUPT for a text that is none of ours; nothing read is ever quoted. */
+ * as in store/redis_store.h, CORRUPT for a text that is none of ours and on which all others rest (a single one of many
+ * is passed by and counted); nothing read is ever quoted. */
 #ifndef BILLING_VIEW_H
 #define BILLING_VIEW_H
 
@@ -27,9 +28,10 @@ struct view_cursor {
     char text[24];
 };
 /* The next portion of `due`, at least one field if there is any; *count of out[0..VIEW_DUE_MAX). *wrapped: the end was
- * reached. A field that is not understood fails with CORRUPT. */
+ * reached. A field that is not understood is passed by, and counted in *unread. */
 SG_MUST_USE enum sg_error view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor,
-                                        struct cycle_due *out, size_t *count, bool *wrapped, struct sg_fault *f);
+                                        struct cycle_due *out, size_t *count, uint64_t *unread, bool *wrapped,
+                                        struct sg_fault *f);
 /* Removes those fields of `due` that still say this offset. */
 SG_MUST_USE enum sg_error view_due_done(struct redis_store *s, uint32_t shard, const struct cycle_due *due,
                                         size_t count, struct sg_fault *f);
@@ -39,7 +41,8 @@ SG_MUST_USE enum sg_error view_fields_done(struct redis_store *s, uint32_t shard
                                            const char *const *fields, const uint64_t *offsets, size_t count,
                                            struct sg_fault *f);
 
-/* Fills hours[0..count), count <= VIEW_HOURS_MAX, and the head of the same moment. */
+/* Fills hours[0..count), count <= VIEW_HOURS_MAX, and the head of the same moment. An hour that is not understood says
+ * so, and stands in no other's way. */
 SG_MUST_USE enum sg_error view_snapshot(struct redis_store *s, uint32_t shard, int64_t grace_ms,
                                         struct cycle_hour *hours, size_t count, struct view_head *head,
                                         struct sg_fault *f);

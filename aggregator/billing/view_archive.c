@@ -60,7 +60,7 @@ static bool take_offset(const redisReply *r, uint64_t *out)
 }
 
 enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor, struct view_arch *out,
-                             size_t *count, bool *wrapped, struct sg_fault *f)
+                             size_t *count, uint64_t *unread, bool *wrapped, struct sg_fault *f)
 {
     char key[KEY_BYTES_MAX];
     redisReply *r = NULL;
@@ -73,43 +73,49 @@ enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, struct view_
                 r->element[1]->type == REDIS_REPLY_ARRAY && r->element[1]->elements % 2 == 0;
     for (size_t i = 0; good && i < r->element[1]->elements && *count < VIEW_ARCH_MAX; i += 2) {
         const redisReply *field = r->element[1]->element[i], *value = r->element[1]->element[i + 1];
-        good = field->type == REDIS_REPLY_STRING && take_field(field->str, field->len, &out[*count]) &&
-               take_offset(value, &out[*count].offset);
-        ++*count;
+        bool read = field->type == REDIS_REPLY_STRING && take_field(field->str, field->len, &out[*count]) &&
+                    take_offset(value, &out[*count].offset);
+        *count += read;
+        *unread += !read;
     }
     if (good) {
         snprintf(cursor->text, sizeof cursor->text, "%s", r->element[0]->str);
         *wrapped = strcmp(cursor->text, "0") == 0;
     }
     freeReplyObject(r);
-    return good ? SG_OK : sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: a field of arch is not understood", shard);
+    return good ? SG_OK : sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: arch is not understood", shard);
 }
 
-/* Takes a cell's text over when it stands where its field says. False: it is no cell. */
-static bool take_cell(const redisReply *r, struct view_arch *out, struct sums *scratch)
+/* Takes a cell's text over when it stands where its field says. CORRUPT, MALFORMED: it is no cell. */
+static enum sg_error take_cell(const redisReply *r, struct view_arch *out, struct sums *scratch)
 {
     uint64_t offset;
-    if (r->type == REDIS_REPLY_NIL) return true;
-    if (r->type != REDIS_REPLY_STRING || cell_decode(r->str, r->len, &offset, scratch) != SG_OK) return false;
-    if (offset < out->offset || offset == 0) return true;
+    if (r->type == REDIS_REPLY_NIL) return SG_OK;
+    if (r->type != REDIS_REPLY_STRING) return SG_ERR_CORRUPT;
+    enum sg_error e = cell_decode(r->str, r->len, &offset, scratch);
+    if (e != SG_OK || offset < out->offset || offset == 0) return e;
     out->cell.text = r->str;
     out->cell.length = r->len;
-    return true;
+    return SG_OK;
 }
 
 static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view_arch *arch, size_t count,
-                                struct sg_fault *f)
+                                uint64_t *unread, struct sg_fault *f)
 {
     struct sums scratch = {0};
-    bool good = r->type == REDIS_REPLY_ARRAY && r->elements == count;
-    for (size_t i = 0; good && i < count; i++) good = take_cell(r->element[i], &arch[i], &scratch);
+    enum sg_error e = SG_OK;
+    if (r->type != REDIS_REPLY_ARRAY || r->elements != count)
+        return sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: cells to be archived are not understood", shard);
+    for (size_t i = 0; e != SG_ERR_NOMEM && i < count; i++) {
+        e = take_cell(r->element[i], &arch[i], &scratch);
+        *unread += e != SG_OK;
+    }
     sums_destroy(&scratch);
-    return good ? SG_OK
-                : sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: a cell to be archived is not understood", shard);
+    return e == SG_ERR_NOMEM ? sg_fail(f, e, "shard %u of the view: no memory for its cells", shard) : SG_OK;
 }
 
 enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view_arch *arch, size_t count,
-                              struct redisReply **reply, struct sg_fault *f)
+                              struct redisReply **reply, uint64_t *unread, struct sg_fault *f)
 {
     char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX];
     struct names {
@@ -132,7 +138,7 @@ enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view
         }
         e = redis_store_eval(s, shard, cells_script, arg, 1, 2 + 2 * count, reply, f);
     }
-    if (e == SG_OK) e = take_cells(*reply, shard, arch, count, f);
+    if (e == SG_OK) e = take_cells(*reply, shard, arch, count, unread, f);
     free(arg);
     free(names);
     return e;

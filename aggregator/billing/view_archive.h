@@ -15,11 +15,13 @@ struct view_arch {
 };
 /* The next portion of `arch`; as view_due_read. */
 SG_MUST_USE enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor,
-                                         struct view_arch *out, size_t *count, bool *wrapped, struct sg_fault *f);
+                                         struct view_arch *out, size_t *count, uint64_t *unread, bool *wrapped,
+                                         struct sg_fault *f);
 /* Reads the cells of arch[0..count): texts live in *reply, which is the caller's (freeReplyObject). A cell that is
- * missing or stands behind its field keeps text NULL; a text that is no cell is CORRUPT. */
+ * missing or stands behind its field keeps text NULL, and so does a text that is no cell, which is counted in
+ * *unread. */
 SG_MUST_USE enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view_arch *arch, size_t count,
-                                          struct redisReply **reply, struct sg_fault *f);
+                                          struct redisReply **reply, uint64_t *unread, struct sg_fault *f);
 /* Removes those fields that still say this offset, of entries whose text is set. */
 SG_MUST_USE enum sg_error view_arch_done(struct redis_store *s, uint32_t shard, const struct view_arch *arch,
                                          size_t count, struct sg_fault *f);

@@ -20,6 +20,7 @@ static enum sg_error ask_snapshot(struct redis_store *s, struct sg_fault *f)
     if (e == SG_OK && head.partitions == 0) assert(head.mark.kind == WATERMARK_UNKNOWN);
     for (size_t i = 0; i < 2; i++) {
         sums_destroy(&hours[i].total);
+        hours[i].unread = false;
         memset(hours[i].reach, 0, sizeof hours[i].reach);
     }
     return e;
@@ -30,8 +31,9 @@ static enum sg_error ask_due(struct redis_store *s, struct sg_fault *f)
     static struct cycle_due due[VIEW_DUE_MAX];
     struct view_cursor cursor = {""};
     size_t count;
+    uint64_t unread = 0;
     bool wrapped = false;
-    enum sg_error e = view_due_read(s, 0, &cursor, due, &count, &wrapped, f);
+    enum sg_error e = view_due_read(s, 0, &cursor, due, &count, &unread, &wrapped, f);
     for (size_t i = 0; e == SG_OK && i < count; i++) {
         assert(id_valid(due[i].team.s, strlen(due[i].team.s)) && due[i].hour.v % HOUR_MS == 0);
         assert(due[i].partition < PARTITIONS_MAX);
@@ -57,9 +59,10 @@ static enum sg_error ask_archive(struct redis_store *s, struct sg_fault *f)
     struct redisReply *reply = NULL;
     struct buffer record;
     size_t count;
+    uint64_t unread = 0;
     bool wrapped = false;
-    enum sg_error e = view_arch_read(s, 0, &cursor, arch, &count, &wrapped, f);
-    if (e == SG_OK && count) e = view_arch_cells(s, 0, arch, count, &reply, f);
+    enum sg_error e = view_arch_read(s, 0, &cursor, arch, &count, &unread, &wrapped, f);
+    if (e == SG_OK && count) e = view_arch_cells(s, 0, arch, count, &reply, &unread, f);
     if (e == SG_OK) {
         buffer_init(&record, ARCHIVE_BYTES_MAX);
         archive_begin_cells(&record, (struct wall_ms){1});

@@ -271,11 +271,12 @@ enum sg_error __wrap_view_head(struct redis_store *s, uint32_t shard, int64_t gr
 
 extern __typeof__(view_due_read) __real_view_due_read, __wrap_view_due_read;
 enum sg_error __wrap_view_due_read(struct redis_store *s, uint32_t shard, struct view_cursor *cursor,
-                                   struct cycle_due *out, size_t *count, bool *wrapped, struct sg_fault *f)
+                                   struct cycle_due *out, size_t *count, uint64_t *unread, bool *wrapped,
+                                   struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
     if (!view_is_there()) return no_answer(f);
-    if (!v) return __real_view_due_read(s, shard, cursor, out, count, wrapped, f);
+    if (!v) return __real_view_due_read(s, shard, cursor, out, count, unread, wrapped, f);
     *count = v->due(v->arg, out);
     *wrapped = true;
     return alive_after_interruption() ? SG_OK : no_answer(f);

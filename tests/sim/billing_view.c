@@ -227,6 +227,7 @@ static int team_named(const char *name)
     return strcmp(name, billing_teams[0]) == 0 ? 0 : 1;
 }
 
+/* What is behind the cell that is not understood is missing. */
 static void sum_hour(const struct billing_store *t, const struct redis *r, struct cycle_hour *h)
 {
     int team = team_named(h->team), hour = (int)((h->hour.v - t->start) / HOUR_MS);
@@ -235,6 +236,8 @@ static void sum_hour(const struct billing_store *t, const struct redis *r, struc
         uint64_t at = r->cell[p][team][hour][i % PROJECTS];
         const struct cell_state *c = cell_below(&t->cells[p][team][hour][i % PROJECTS], at);
         if (!at || !c) continue;
+        h->unread = fault(t, SIM_VIEW_UNREAD);
+        if (h->unread) return;
         for (int m = 0; m < BILLING_METERS; m++)
             if (sums_add(&h->total, billing_meters[m].meter.field, (struct amount){c->total[m]}) != SG_OK) abort();
         if (at > h->reach[p]) h->reach[p] = at;

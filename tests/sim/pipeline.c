@@ -98,7 +98,8 @@ static bool is_due(struct pipeline_world *w, uint32_t shard)
     struct sg_fault f;
     for (bool wrapped = false; !wrapped;) {
         size_t count = 0;
-        if (view_due_read(w->store, shard, &cursor, due, &count, &wrapped, &f) != SG_OK) return true;
+        uint64_t unread = 0;
+        if (view_due_read(w->store, shard, &cursor, due, &count, &unread, &wrapped, &f) != SG_OK) return true;
         for (size_t i = 0; i < count; i++)
             if (billing_index_of(w->billing, due[i].team.s, billing_meters[0].meter.field, due[i].hour) >= 0)
                 return true;
