@@ -41,11 +41,11 @@ bool ledger_is_billing(const char *text, size_t length)
 
 /* ---- what a record may hold ---- */
 
-/* 1 to most bytes out of letters, digits, `_`, `-` and the others. No record has a byte that JSON would escape. */
-static bool is_word(const char *s, size_t length, size_t most, const char *others)
+/* Letters, digits, `_`, `-` and the others, at least one. No record has a byte that JSON would escape. */
+static bool is_word(const char *s, const char *others)
 {
-    bool valid = length > 0 && length <= most;
-    for (size_t i = 0; valid && i < length; i++) valid = id_valid_or_none(&s[i], 1) || strchr(others, s[i]);
+    bool valid = *s;
+    for (; valid && *s; s++) valid = id_valid_or_none(s, 1) || strchr(others, *s);
     return valid;
 }
 
@@ -57,8 +57,7 @@ static bool are_positions(const char *s, size_t length)
 static bool intent_valid(const struct ledger_record *r)
 {
     return r->total.v <= INT64_MAX && r->value.v >= 1 && r->value.v <= LEDGER_VALUE_MAX && r->value.v <= r->total.v &&
-           is_word(r->identifier, strlen(r->identifier), sizeof r->identifier - 1, "") &&
-           is_word(r->body, strlen(r->body), sizeof r->body - 1, ".=&%");
+           is_word(r->identifier, "") && is_word(r->body, ".=&%");
 }
 
 /* Its positions aside. */
@@ -68,8 +67,7 @@ static bool valid(const struct ledger_record *r)
                 r->hour.v % HOUR_MS == 0 && r->revision >= 1 && r->revision <= INT64_MAX &&
                 id_valid(r->team.s, strlen(r->team.s)) && id_valid(r->customer.s, strlen(r->customer.s));
     if (!head || r->kind == LEDGER_INTENT) return head && intent_valid(r);
-    size_t request = strlen(r->request_id);
-    return r->status <= STATUS_MAX && (!request || is_word(r->request_id, request, sizeof r->request_id - 1, ""));
+    return r->status <= STATUS_MAX && (!*r->request_id || is_word(r->request_id, ""));
 }
 
 /* ---- writing ---- */
@@ -177,7 +175,7 @@ static void take_own(struct text *t, struct ledger_record *r)
         take_text(t, ",\"identifier\":\"", r->identifier, sizeof r->identifier);
         take_text(t, ",\"body\":\"", r->body, sizeof r->body);
         s = take_quoted(t, ",\"positions\":\"", &positions);
-        if (positions && !are_positions(s, positions)) t->bad = true;
+        t->bad = t->bad || (positions && !are_positions(s, positions)); /* a quote is behind them */
         break;
     case LEDGER_OUTCOME:
         r->result = (enum ledger_result)take_word(t, ",\"result\":\"", result_texts, LEDGER_RESULTS);

@@ -87,18 +87,34 @@ static size_t keep_closed(struct view_arch *arch, size_t count, const struct vie
     return kept;
 }
 
+static void tell_unread(struct shard *s, const struct view_arch *arch, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct archive_cell *c = &arch[i].cell;
+        if (!arch[i].unread) continue;
+        s->archiving.unread++;
+        log_event(LOG_ERROR, "cell_not_read", "shard=%u team=%s project=%s region=%s %s=%" PRId64 " partition=%u",
+                  s->index, c->team.s, c->project.s, c->region.s, c->window == WINDOW_DAY ? "day" : "hour",
+                  c->start.v / SECOND_MS, c->partition);
+    }
+}
+
 static enum sg_error archive_cells(struct exporter *x, struct shard *s, const struct view_head *head, bool *wrapped,
                                    struct sg_fault *f)
 {
     struct pile p = {0};
     struct redisReply *reply = NULL;
     size_t count = 0;
+    uint64_t unread = s->archiving.unread;
     struct view_arch *arch = malloc(VIEW_ARCH_MAX * sizeof *arch);
     if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     buffer_init(&p.open, ARCHIVE_BYTES_MAX);
     enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, &s->archiving.unread, wrapped, f);
+    unread = s->archiving.unread - unread;
+    if (unread) log_event(LOG_ERROR, "fields_not_read", "shard=%u hash=arch fields=%" PRIu64, s->index, unread);
     if (e == SG_OK) count = keep_closed(arch, count, head, (int64_t)x->config->hour_close_delay_ms);
-    if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, &s->archiving.unread, f);
+    if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, f);
+    if (e == SG_OK) tell_unread(s, arch, count);
     if (e == SG_OK && count && (e = gather_cells(&p, arch, count)) != SG_OK)
         e = sg_fail(f, e, "shard %u: cells cannot be archived", s->index);
     if (e == SG_OK) e = pile_commit(x, s, &p, f);
@@ -165,12 +181,26 @@ static enum sg_error archive_marks(struct exporter *x, struct shard *s, uint32_t
     return e;
 }
 
-static void end_of_portion(struct exporter *x, struct shard *s, bool wrapped)
+/* Of the partitions at home here, each by itself. The first error is told. */
+static enum sg_error archive_all_marks(struct exporter *x, struct shard *s, uint32_t partitions, struct sg_fault *f)
 {
-    bool whole = wrapped && !s->archiving.failed;
-    s->next_archive.v = loop_now(&x->loop).v + (whole ? x->config->archive_interval_ms : 0);
-    if (whole && s->archiving.unread == 0) s->archived_at = loop_now(&x->loop);
-    if (!wrapped) return;
+    enum sg_error first = SG_OK;
+    for (uint32_t p = s->index; s->log && p < partitions; p += (uint32_t)x->shard_count) {
+        struct sg_fault own = {0};
+        enum sg_error e = archive_marks(x, s, p, &own);
+        if (e == SG_OK || first != SG_OK) continue;
+        first = e;
+        *f = own;
+    }
+    return first;
+}
+
+static void end_of_round(struct exporter *x, struct shard *s)
+{
+    if (s->archiving.fault.code == SG_OK) {
+        s->next_archive.v = loop_now(&x->loop).v + x->config->archive_interval_ms;
+        if (s->archiving.unread == 0) s->archived_at = loop_now(&x->loop);
+    }
     s->archived = s->archiving;
     s->archiving = (struct archive_round){0};
 }
@@ -182,9 +212,8 @@ enum sg_error archiver_turn(struct exporter *x, struct shard *s, struct sg_fault
     enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
     if (e == SG_OK && !head.ready) return SG_OK;
     if (e == SG_OK) e = archive_cells(x, s, &head, &wrapped, f);
-    for (uint32_t p = s->index; e == SG_OK && wrapped && p < head.partitions; p += (uint32_t)x->shard_count)
-        e = archive_marks(x, s, p, f);
-    s->archiving.failed |= e != SG_OK;
-    if (s->log) end_of_portion(x, s, wrapped);
+    if (e == SG_OK && wrapped) e = archive_all_marks(x, s, head.partitions, f);
+    if (e != SG_OK && s->archiving.fault.code == SG_OK) s->archiving.fault = *f;
+    if (wrapped && s->log) end_of_round(x, s);
     return e;
 }

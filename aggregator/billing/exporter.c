@@ -25,8 +25,7 @@ static const struct counter_spec counter_specs[] = {EXPORTER_COUNTERS(COUNTERS_S
 
 /* ---- while a call blocks ---- */
 
-/* The watchdog is fed and health is not: that something hangs is told. True: asked to stop. */
-static bool on_hang(void *arg)
+bool exporter_hangs(void *arg)
 {
     struct exporter *x = arg;
     struct sg_fault f;
@@ -38,7 +37,7 @@ static bool on_wait(void *arg)
 {
     struct exporter *x = arg;
     health_alive(&x->health);
-    return on_hang(x);
+    return exporter_hangs(x);
 }
 
 /* Asked to stop, for so long that no commit is waited for or begun any more: what is not committed is found out after
@@ -52,7 +51,7 @@ static bool past_last_commits(struct exporter *x)
 
 static bool on_commit_wait(void *arg)
 {
-    return on_hang(arg) && past_last_commits(arg);
+    return exporter_hangs(arg) && past_last_commits(arg);
 }
 
 /* ---- making ---- */
@@ -132,7 +131,7 @@ static enum sg_error make_clients(struct exporter *x, struct sg_fault *f)
                                          .ca_file = c->stripe_ca_file,
                                          .proxy = c->stripe_proxy,
                                          .concurrency = (uint32_t)c->stripe_concurrency,
-                                         .tick = on_hang,
+                                         .tick = exporter_hangs,
                                          .tick_arg = x};
     const struct txlog_config control = {
         .brokers = c->kafka_brokers, .topic = c->control_topic, .client_id = c->instance, .kafka = x->kafka};
@@ -286,10 +285,7 @@ static void tend_shard(struct exporter *x, struct shard *s)
     if (!s->log || !x->meters_known || !x->facts_known || loop_now(&x->loop).v < s->next_cycle.v) return;
     enum sg_error e = shard_cycle(x, s, &f);
     s->cycle_fault = e == SG_OK ? (struct sg_fault){0} : f;
-    if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) {
-        e = archiver_turn(x, s, &f);
-        s->archive_fault = e == SG_OK ? (struct sg_fault){0} : f;
-    }
+    if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) e = archiver_turn(x, s, &f);
     if (e == SG_OK || !s->log) return;
     log_fault(LOG_WARN, "cycle_failed", &f);
     s->next_cycle.v = loop_now(&x->loop).v + x->config->poll_interval_ms;

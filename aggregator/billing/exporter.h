@@ -14,9 +14,9 @@
  *             (clock_trust.h) nothing is planned, sent, read or held.
  *
  * INVARIANTS  A request is begun only for a revision whose intent this process read from the ledger or committed
- *             itself; a revision is closed only by a committed outcome; answers to attempts of an earlier incarnation
- *             of a shard's book are dropped (its copies are harmless). One thread, beside librdkafka's and the
- *             operations listener's. */
+ *             itself, and not before Redis was seen to know no more of the ledger than there is of it; a revision is
+ * closed only by a committed outcome; answers to attempts of an earlier incarnation of a shard's book are dropped (its
+ * copies are harmless). One thread, beside librdkafka's and the operations listener's. */
 #ifndef BILLING_EXPORTER_H
 #define BILLING_EXPORTER_H
 
@@ -118,8 +118,8 @@ enum exporter_component { EXPORTER_COMPONENTS(EXPORTER_ENUM_COMPONENT) EXPORTER_
 
 /* What became of one round through `arch`. */
 struct archive_round {
-    uint64_t unread; /* fields and cells that are not understood */
-    bool failed;     /* a portion of it, which was passed by */
+    uint64_t unread;       /* fields and cells that are not understood */
+    struct sg_fault fault; /* of the first portion that failed and was passed by; OK: none did */
 };
 
 /* One shard of the ledger. */
@@ -131,11 +131,12 @@ struct shard {
     struct boot_ms open_at, opened_at; /* not before; when it was */
     struct sg_fault closed_by;         /* why it is closed; OK: it never was open */
     struct sg_fault cycle_fault;       /* of the last cycle; OK: it went well */
-    struct sg_fault archive_fault;     /* of the last portion of the archive */
     struct watermark mark;             /* as last seen */
     struct boot_ms archived_at;        /* all that is closed was in the archive then, or the shard was opened */
     struct backoff doubt_backoff, fenced_backoff;
-    bool view_synced; /* every billing cell below view_at is in Redis */
+    bool view_checked; /* since it was opened: the ledger does not end before the billing cells in Redis */
+    bool view_short;   /* it did in the last opening */
+    bool view_synced;  /* every billing cell below view_at is in Redis */
     uint64_t view_at;
     struct view_cursor due;
     struct boot_ms next_cycle;
@@ -220,6 +221,9 @@ void exporter_end(struct exporter *x);
 SG_MUST_USE enum sg_error exporter_run(struct exporter *x, struct sg_fault *f);
 /* Frees. */
 void exporter_destroy(struct exporter *x);
+
+/* While a call blocks: feeds the watchdog, and not health, which tells that it hangs. True: asked to stop. */
+bool exporter_hangs(void *exporter);
 
 /* The wall clock's time. False: it is not believed, and whatever needs it must wait; health says so. */
 SG_MUST_USE bool exporter_now(struct exporter *x, struct wall_ms *now);

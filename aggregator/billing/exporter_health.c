@@ -116,7 +116,8 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
         enum exporter_component c = component_of(s->closed_by.code);
         if (!s->log && s->closed_by.code && !fault[c]) fault[c] = &s->closed_by;
         if (s->log && s->cycle_fault.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &s->cycle_fault;
-        if (s->log && s->archive_fault.code && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = &s->archive_fault;
+        const struct sg_fault *archive = s->archiving.fault.code ? &s->archiving.fault : &s->archived.fault;
+        if (s->log && archive->code && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = archive;
     }
     if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
         fault[EXPORTER_ARCHIVE] = &late;

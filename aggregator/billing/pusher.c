@@ -130,7 +130,7 @@ static void send_all(struct exporter *x, struct boot_ms now)
     x->send_first = (x->send_first + 1) % x->shard_count;
     for (size_t i = 0; i < x->shard_count; i++) {
         struct shard *s = &x->shard[(x->send_first + i) % x->shard_count];
-        if (s->log) send_of_shard(x, s);
+        if (s->log && s->view_checked) send_of_shard(x, s);
     }
 }
 
@@ -219,7 +219,7 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
 {
     struct shard *s = &x->shard[a->shard];
     struct book_open *o = revision_of(x, a);
-    struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x), .boot = now};
+    struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x)};
     struct ledger_record record;
     pace_reads(x, r, now);
     if (r->status && x->unheard) {
@@ -232,6 +232,8 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
                   a->shard);
     if (!o) return;
     sight.told = exporter_now(x, &sight.wall) && r->read == ANSWER_READ_TOLD;
+    sight.boot =
+        loop_now(&x->loop); /* behind the wall clock: what lies between makes the question older, not younger */
     enum plan_reading reading = plan_reconcile(&s->book, o, &sight, &record);
     counters_add(&x->counters, COUNT_SHOWS_NEW + (size_t)o->sight - BOOK_SHOWS_NEW, 1);
     if (reading == PLAN_READING_COMMIT) add_result(s, &record);

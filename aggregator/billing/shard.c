@@ -54,14 +54,14 @@ void shard_open(struct exporter *x, struct shard *s)
         return;
     }
     s->closed_by = (struct sg_fault){0};
-    s->cycle_fault = s->archive_fault = (struct sg_fault){0};
+    s->cycle_fault = (struct sg_fault){0};
     s->incarnation++;
     s->opened_at = s->archived_at = loop_now(&x->loop);
-    s->view_synced = false;
-    s->next_cycle = s->opened_at;
+    s->view_checked = s->view_synced = false;
+    s->next_cycle = s->next_archive = s->opened_at;
     s->due = s->arch = (struct view_cursor){0};
-    s->round = s->tally = (struct cycle_tally){0};
-    s->archiving = s->archived = (struct archive_round){0};
+    s->round = (struct cycle_tally){0};
+    s->archiving = (struct archive_round){0};
     backoff_reset(&s->doubt_backoff);
     counters_add(&x->counters, COUNT_REOPENED, 1);
     log_event(LOG_INFO, "ledger_opened", "shard=%u offset=%" PRIu64 " hours=%zu open=%zu", s->index, txlog_end(s->log),
@@ -84,8 +84,8 @@ void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why
         counters_add(&x->counters, COUNT_FENCED, 1);
         health_take_fault(&x->health, EXPORTER_FENCED, why);
     }
-    bool others = fenced || why->code == SG_ERR_MISMATCH; /* see ledger_is_short: they must not be fenced in a circle */
-    s->open_at.v = now.v + backoff_next(others ? &s->fenced_backoff : &s->doubt_backoff);
+    bool patient = fenced || why->code == SG_ERR_CORRUPT; /* see check_view: nothing gets better by haste */
+    s->open_at.v = now.v + backoff_next(patient ? &s->fenced_backoff : &s->doubt_backoff);
 }
 
 /* ---- billing cells ---- */
@@ -137,16 +137,18 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
     log_config(x, s, &config, id, sizeof id);
     struct boot_ms heard = loop_now(&x->loop);
     x->rows->count = 0;
+    health_doing(&x->health, "the rewriting of billing cells from the ledger");
     enum sg_error e = txlog_reader_open(&r, &config, 0, f);
     while (e == SG_OK && w.book.end < s->book.end) {
         uint64_t seen = w.seen;
         e = txlog_reader_poll(r, 100, 1000, on_rewrite, &w, f);
         if (w.seen > seen) heard = loop_now(&x->loop);
-        if (e == SG_OK && x->waiter.tick(x->waiter.arg)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
+        if (e == SG_OK && exporter_hangs(x)) e = sg_fail(f, SG_ERR_STATE, "asked to stop");
         if (e == SG_OK && clock_since(loop_now(&x->loop), heard) > SILENCE_MS)
             e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
     if (e == SG_OK) e = flush_rows(x, s, w.from, s->book.end, f);
+    health_doing(&x->health, NULL);
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
                   s->book.end);
@@ -156,16 +158,23 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
     return e;
 }
 
-/* Cells are written of what is committed. Where there are more of them, somebody newer owns the shard, or what was
- * billed is not known any more and would be billed again: which of both, the next opening shows. */
-static enum sg_error ledger_is_short(struct exporter *x, struct shard *s, const struct view_head *head,
-                                     struct sg_fault *f)
+/* Once in an opening. Cells are written of what is committed: where there are more of them, somebody newer owns the
+ * shard, or what was billed is not known any more and would be billed again. It is the latter when the next opening
+ * finds the same. */
+static enum sg_error check_view(struct exporter *x, struct shard *s, const struct view_head *head, struct sg_fault *f)
 {
-    enum sg_error e = sg_fail(f, SG_ERR_MISMATCH,
+    if (s->view_checked) return SG_OK;
+    s->view_checked = head->ledger_at <= s->book.end;
+    if (s->view_checked) {
+        s->view_short = false;
+        return SG_OK;
+    }
+    enum sg_error e = sg_fail(f, s->view_short ? SG_ERR_CORRUPT : SG_ERR_FENCED,
                               "shard %u: the ledger ends at offset %" PRIu64 ", Redis has billing cells up to %" PRIu64
                               ": another exporter writes them, or the ledger has lost its end",
                               s->index, s->book.end, head->ledger_at);
     log_fault(LOG_ERROR, "ledger_is_short", f);
+    s->view_short = true;
     shard_close(x, s, f);
     return e;
 }
@@ -174,7 +183,6 @@ static enum sg_error ledger_is_short(struct exporter *x, struct shard *s, const 
 static enum sg_error sync_view(struct exporter *x, struct shard *s, const struct view_head *head, struct sg_fault *f)
 {
     if (s->view_synced && head->ledger_at >= s->view_at) return SG_OK;
-    if (head->ledger_at > s->book.end) return ledger_is_short(x, s, head, f);
     if (head->ledger_at < s->book.end) return rewrite_view(x, s, head->ledger_at, f);
     s->view_synced = true;
     s->view_at = head->ledger_at;
@@ -317,21 +325,25 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
 {
     struct view_head head;
     size_t due_count = 0;
+    uint64_t unread = 0;
     bool wrapped = false;
     enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
     if (e == SG_OK) s->mark = head.mark;
+    if (e == SG_OK) e = check_view(x, s, &head, f);
     if (e == SG_OK && !head.ready) return sg_fail(f, SG_ERR_STATE, "shard %u of the view is being restored", s->index);
     if (e == SG_OK) e = sync_view(x, s, &head, f);
-    if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &s->round.unread, &wrapped, f);
+    if (e == SG_OK) e = view_due_read(x->store, s->index, &s->due, x->due, &due_count, &unread, &wrapped, f);
     if (e != SG_OK) return e;
+    s->round.unread += unread;
+    if (unread) log_event(LOG_ERROR, "fields_not_read", "shard=%u hash=due fields=%" PRIu64, s->index, unread);
     const struct cycle c = cycle_at(x, s, &head);
     size_t count = cycle_groups(&c, x->due, due_count, x->groups, &s->round);
     for (size_t i = 0, n; i < count && e == SG_OK && s->book.open_count < EXPORTER_OPEN_MAX; i += n) {
         n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
         e = cycle_part(x, s, &x->groups[i], n, f);
     }
-    if (e == SG_OK && wrapped) {
-        s->tally = s->round;
+    if (wrapped) {
+        if (e == SG_OK) s->tally = s->round;
         s->round = (struct cycle_tally){0};
     }
     if (s->log) s->next_cycle.v = loop_now(&x->loop).v + (wrapped ? x->config->poll_interval_ms : 0);

@@ -9,17 +9,19 @@
 #include "proto/keys.h"
 #include "proto/text.h"
 
-/* KEYS[1] is the vector; it stands for the shard, whose keys share its prefix. ARGV: prefix, then team and hour. */
+/* KEYS[1] is the vector; it stands for the shard, whose keys share its prefix. ARGV: prefix, then team and hour. Where
+ * a key is of another kind, the error stands in the place of what it should be. */
 static const char snapshot_script[] =
     "local p = ARGV[1]\n"
     "local out = {redis.call('HMGET', p .. 'meta', 'state', 'partitions'), redis.call('HGET', p .. 'ledger', 'at'),\n"
     "             redis.call('HGETALL', KEYS[1])}\n"
     "for i = 2, #ARGV, 2 do\n"
     "  local team, hour, cells = ARGV[i], ARGV[i + 1], {}\n"
-    "  for _, m in ipairs(redis.call('ZRANGEBYSCORE', p .. 'ux:h:' .. team, hour, hour)) do\n"
-    "    cells[#cells + 1] = redis.call('HGETALL', p .. 'u:h:' .. hour .. ':' .. team .. string.sub(m, #hour + 1))\n"
+    "  local index = redis.pcall('ZRANGEBYSCORE', p .. 'ux:h:' .. team, hour, hour)\n"
+    "  for _, m in ipairs(index) do\n"
+    "    cells[#cells + 1] = redis.pcall('HGETALL', p .. 'u:h:' .. hour .. ':' .. team .. string.sub(m, #hour + 1))\n"
     "  end\n"
-    "  out[#out + 1] = cells\n"
+    "  out[#out + 1] = index.err and index or cells\n"
     "end\n"
     "return out\n";
 
@@ -31,7 +33,7 @@ static const char done_script[] = "for i = 1, #ARGV, 2 do\n"
                                   "end\n"
                                   "return 'OK'\n";
 
-/* KEYS[1] is `ledger`. ARGV: prefix, the `at` it must have at least, the new one or '', then team, bill field, bill
+/* KEYS[1] is `ledger`. ARGV: prefix, the `at` it must have at least, the new one, then team, bill field, bill
  * text, row member or '', row text, hour, offset. A value is replaced only by one from further on in the ledger: a late
  * zombie changes nothing. */
 static const char rows_script[] =

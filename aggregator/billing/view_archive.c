@@ -12,7 +12,7 @@
 /* KEYS[1] is `arch`; ARGV: prefix, then key and field of each cell. */
 static const char cells_script[] = "local out = {}\n"
                                    "for i = 2, #ARGV, 2 do\n"
-                                   "  out[#out + 1] = redis.call('HGET', ARGV[1] .. ARGV[i], ARGV[i + 1])\n"
+                                   "  out[#out + 1] = redis.pcall('HGET', ARGV[1] .. ARGV[i], ARGV[i + 1])\n"
                                    "end\n"
                                    "return out\n";
 
@@ -100,7 +100,7 @@ static enum sg_error take_cell(const redisReply *r, struct view_arch *out, struc
 }
 
 static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view_arch *arch, size_t count,
-                                uint64_t *unread, struct sg_fault *f)
+                                struct sg_fault *f)
 {
     struct sums scratch = {0};
     enum sg_error e = SG_OK;
@@ -108,14 +108,14 @@ static enum sg_error take_cells(const redisReply *r, uint32_t shard, struct view
         return sg_fail(f, SG_ERR_CORRUPT, "shard %u of the view: cells to be archived are not understood", shard);
     for (size_t i = 0; e != SG_ERR_NOMEM && i < count; i++) {
         e = take_cell(r->element[i], &arch[i], &scratch);
-        *unread += e != SG_OK;
+        arch[i].unread = e != SG_OK;
     }
     sums_destroy(&scratch);
     return e == SG_ERR_NOMEM ? sg_fail(f, e, "shard %u of the view: no memory for its cells", shard) : SG_OK;
 }
 
 enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view_arch *arch, size_t count,
-                              struct redisReply **reply, uint64_t *unread, struct sg_fault *f)
+                              struct redisReply **reply, struct sg_fault *f)
 {
     char key[KEY_BYTES_MAX], prefix[KEY_BYTES_MAX];
     struct names {
@@ -138,7 +138,7 @@ enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view
         }
         e = redis_store_eval(s, shard, cells_script, arg, 1, 2 + 2 * count, reply, f);
     }
-    if (e == SG_OK) e = take_cells(*reply, shard, arch, count, unread, f);
+    if (e == SG_OK) e = take_cells(*reply, shard, arch, count, f);
     free(arg);
     free(names);
     return e;

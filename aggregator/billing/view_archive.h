@@ -11,6 +11,7 @@ enum { VIEW_ARCH_MAX = 2048, VIEW_ARCH_FIELD_BYTES = 256 };
 struct view_arch {
     char field[VIEW_ARCH_FIELD_BYTES];
     struct archive_cell cell; /* text is NULL until view_arch_cells */
+    bool unread;              /* what stands there is no cell */
     uint64_t offset;
 };
 /* The next portion of `arch`; as view_due_read. */
@@ -18,10 +19,9 @@ SG_MUST_USE enum sg_error view_arch_read(struct redis_store *s, uint32_t shard, 
                                          struct view_arch *out, size_t *count, uint64_t *unread, bool *wrapped,
                                          struct sg_fault *f);
 /* Reads the cells of arch[0..count): texts live in *reply, which is the caller's (freeReplyObject). A cell that is
- * missing or stands behind its field keeps text NULL, and so does a text that is no cell, which is counted in
- * *unread. */
+ * missing or stands behind its field keeps text NULL, and so does what is no cell, which says so. */
 SG_MUST_USE enum sg_error view_arch_cells(struct redis_store *s, uint32_t shard, struct view_arch *arch, size_t count,
-                                          struct redisReply **reply, uint64_t *unread, struct sg_fault *f);
+                                          struct redisReply **reply, struct sg_fault *f);
 /* Removes those fields that still say this offset, of entries whose text is set. */
 SG_MUST_USE enum sg_error view_arch_done(struct redis_store *s, uint32_t shard, const struct view_arch *arch,
                                          size_t count, struct sg_fault *f);

@@ -62,7 +62,7 @@ static enum sg_error ask_archive(struct redis_store *s, struct sg_fault *f)
     uint64_t unread = 0;
     bool wrapped = false;
     enum sg_error e = view_arch_read(s, 0, &cursor, arch, &count, &unread, &wrapped, f);
-    if (e == SG_OK && count) e = view_arch_cells(s, 0, arch, count, &reply, &unread, f);
+    if (e == SG_OK && count) e = view_arch_cells(s, 0, arch, count, &reply, f);
     if (e == SG_OK) {
         buffer_init(&record, ARCHIVE_BYTES_MAX);
         archive_begin_cells(&record, (struct wall_ms){1});

@@ -87,13 +87,13 @@ void billing_exporter_end(struct billing_exporter *x)
     (void)ports_act(acting);
 }
 
-/* What can be wrong with a shard is in the network, or another owner (FENCED, MISMATCH): whatever happened, the ledger
- * is understood. */
+/* What can be wrong with a shard is in the network, or another owner (CORRUPT: one was met in two openings in a row;
+ * in quiet health would tell of it): whatever happened, the ledger is understood. */
 static void check_shards(struct billing_world *w, const struct billing_exporter *x)
 {
     for (size_t i = 0; i < x->exporter.shard_count; i++) {
         const struct sg_fault *why = &x->exporter.shard[i].closed_by;
-        bool known = why->code == SG_OK || why->code == SG_ERR_FENCED || why->code == SG_ERR_MISMATCH ||
+        bool known = why->code == SG_OK || why->code == SG_ERR_FENCED || why->code == SG_ERR_CORRUPT ||
                      why->code == SG_ERR_UNKNOWN || why->code == SG_ERR_UNREACHABLE || why->code == SG_ERR_TIMEOUT ||
                      why->code == SG_ERR_STATE;
         if (!known) sim_fail(w->sim, "%s gives up its ledger: %s", x->actor.name, why->text);

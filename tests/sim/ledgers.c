@@ -253,7 +253,7 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
                            struct sg_fault *f)
 {
     struct ledger *l = log->ledger;
-    if (log->dead) return sg_fail(f, SG_ERR_UNKNOWN, "the log is dead");
+    if (log->dead) sim_fail(sim, "a log is written to whose commit has failed");
     log->dead = true;
     if (!alive_after_interruption(log->actor)) return sg_fail(f, SG_ERR_UNKNOWN, "killed");
     bool owns = log->epoch == log->owner->epoch;

@@ -2,6 +2,7 @@
  * a shorter one. See `usage`. */
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,7 +204,7 @@ static void try_turn(const struct sim_world *w, struct sight *out)
     if (child == 0) look_for(w, out);
     if (child < 0 || waitpid(child, &status, 0) != child) abort();
     if (!WIFSIGNALED(status)) return;
-    out->caught = true;
+    out->caught = WTERMSIG(status) != SIGKILL; /* which is the machine's */
     (void)snprintf(out->why, sizeof out->why, "the program's end: %s", strsignal(WTERMSIG(status)));
 }
 

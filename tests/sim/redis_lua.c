@@ -325,9 +325,11 @@ static lua_State *interpreter(void)
         names[i] = lua_tostring(l, -1);
         (void)luaL_ref(l, LUA_REGISTRYINDEX);
     }
-    lua_createtable(l, 0, 1);
+    lua_createtable(l, 0, 2);
     lua_pushcfunction(l, call);
     lua_setfield(l, -2, "call");
+    lua_pushcfunction(l, call);
+    lua_setfield(l, -2, "pcall"); /* what is read through it does not fail here */
     lua_setglobal(l, "redis");
     return l;
 }

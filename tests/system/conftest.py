@@ -99,6 +99,30 @@ def start_fleet(pipeline, **options):
     return fleet
 
 
+def due_hours(pipeline):
+    """{(shard, team, hour)} of what is closed, due and can be billed, and of fields of `due` that are none."""
+    shards, left = settle.shards(pipeline), set()
+    keys = {shard: b"sg:{s%d}:due" % shard for shard in shards}
+    found = pipeline.redis.hashes(keys.values())
+    for shard, field in ((shard, field) for shard, key in keys.items() for field in found[key]):
+        team, _, rest = field.partition(b":")
+        hour = rest.split(b":")[0]
+        if not hour or (team.decode("ascii") in CUSTOMERS and shards[shard].closed(int(hour))):
+            left.add((shard, team, hour))
+    return left
+
+
+def fleet_without_exporter(pipeline):
+    """Everything that a fleet has sent is rolled up, and nothing of it is billed."""
+    pipeline.programs["exporter"].kill()
+    fleet = start_fleet(pipeline, events=20_000)
+    fleet.finish()
+    process.wait_for("the spools to be empty", lambda: not settle.unsent(pipeline), 60)
+    ends = pipeline.kafka.end_offsets(pipeline.made["topics"]["events"])
+    process.wait_for("all of it to be rolled up", lambda: not settle.not_rolled_up(pipeline, ends), 60)
+    return fleet
+
+
 def assert_settled(pipeline):
     """Everything acked is rolled up, everything closed is billed."""
     reasons = settle.settle(pipeline, SETTLE_S)

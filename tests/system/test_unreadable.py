@@ -2,8 +2,7 @@
 what was billed."""
 import re
 
-from conftest import CUSTOMERS, assert_exact, start_fleet
-from harness import config, settle
+from conftest import assert_exact, due_hours, fleet_without_exporter
 from harness.pipeline import http_get
 from harness.process import wait_for
 
@@ -14,39 +13,10 @@ def _health(pipeline):
     return http_get(pipeline.ops_url("exporter") + "/healthz", 2)
 
 
-def _shard_hash(pipeline, name):
-    """{(shard, field)} of a hash that every shard has."""
-    keys = {shard: b"sg:{s%d}:%s" % (shard, name) for shard in range(config.SHARDS)}
-    found = pipeline.redis.hashes(keys.values())
-    return {(shard, field) for shard, key in keys.items() for field in found[key]}
-
-
-def _due(pipeline):
-    """{(shard, team, hour)} of what is closed, due and can be billed, and of what is no field at all."""
-    shards, left = settle.shards(pipeline), set()
-    for shard, field in _shard_hash(pipeline, b"due"):
-        team, _, rest = field.partition(b":")
-        hour = rest.split(b":")[0]
-        if not hour or (team.decode("ascii") in CUSTOMERS and shards[shard].closed(int(hour))):
-            left.add((shard, team, hour))
-    return left
-
-
-def _fleet_without_exporter(pipeline):
-    """Everything that a fleet has sent is rolled up, and nothing of it is billed."""
-    pipeline.programs["exporter"].kill()
-    fleet = start_fleet(pipeline, events=20_000)
-    fleet.finish()
-    wait_for("the spools to be empty", lambda: not settle.unsent(pipeline), 60)
-    ends = pipeline.kafka.end_offsets(pipeline.made["topics"]["events"])
-    wait_for("all of it to be rolled up", lambda: not settle.not_rolled_up(pipeline, ends), 60)
-    return fleet
-
-
 def test_what_is_not_understood_stops_nothing_else(make_pipeline):
     pipeline = make_pipeline()
-    fleet = _fleet_without_exporter(pipeline)
-    due = _due(pipeline)
+    fleet = fleet_without_exporter(pipeline)
+    due = due_hours(pipeline)
     assert len(due) > 10
     key, shard, hour, team = next((key, int(m[1]), m[2], m[3]) for key in sorted(pipeline.redis.keys())
                                   if (m := HOUR_CELL.match(key)) and (int(m[1]), m[3], m[2]) in due)
@@ -57,7 +27,7 @@ def test_what_is_not_understood_stops_nothing_else(make_pipeline):
 
     pipeline.spawn("exporter")
     poisoned = {(shard, team, hour), (shard, b"nothing", b"")}
-    wait_for("everything else to be billed", lambda: _due(pipeline) == poisoned, 60)
+    wait_for("everything else to be billed", lambda: due_hours(pipeline) == poisoned, 60)
     wait_for("what is left to be told", lambda: b"2 hours of the view are not understood" in _health(pipeline)[1]
              and b"2 cells of the view are not understood" in _health(pipeline)[1], 60)
     assert _health(pipeline)[0] == 503
@@ -70,16 +40,16 @@ def test_what_is_not_understood_stops_nothing_else(make_pipeline):
 
 def test_where_the_ledger_has_lost_its_end_nothing_is_billed(make_pipeline):
     pipeline = make_pipeline()
-    fleet = _fleet_without_exporter(pipeline)
-    due = _due(pipeline)
+    fleet = fleet_without_exporter(pipeline)
+    due = due_hours(pipeline)
     shard = min(due)[0]
     pipeline.redis.many([("HSET", "sg:{s%d}:ledger" % shard, "at", 1_000_000)])
     pipeline.spawn("exporter")
     its = {which for which in due if which[0] == shard}
     assert its != due
-    wait_for("the other shards to be billed", lambda: _due(pipeline) == its, 60)
+    wait_for("the other shards to be billed", lambda: due_hours(pipeline) == its, 60)
     wait_for("the exporter to tell of it", lambda: b"the ledger ends at offset 0, Redis has billing cells up to 1000000" in _health(pipeline)[1], 20)
-    assert _health(pipeline)[0] == 503 and _due(pipeline) == its
+    assert _health(pipeline)[0] == 503 and due_hours(pipeline) == its
 
     pipeline.redis.many([("DEL", "sg:{s%d}:ledger" % shard)])
     assert_exact(pipeline, fleet)

@@ -249,6 +249,22 @@ Test(ledger, a_byte_that_ends_a_string_does_not_hide_what_follows)
     cr_assert_eq(ledger_decode(text, n, &back, NULL), SG_ERR_MALFORMED);
 }
 
+Test(ledger, a_part_of_a_record_is_refused_and_not_read_beyond)
+{
+    char text[4096];
+    const struct ledger_record of[] = {intent(), intent_as(LEDGER_OUTCOME), intent_as(LEDGER_NOTE)};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        size_t n = encode(&of[k], text);
+        for (size_t i = 0; i < n; i++) {
+            struct ledger_record back;
+            char *part = malloc(i + !i); /* of that size, for AddressSanitizer */
+            memcpy(part, text, i);
+            cr_assert_eq(ledger_decode(part, i, &back, NULL), SG_ERR_MALFORMED, "%zu bytes", i);
+            free(part);
+        }
+    }
+}
+
 Test(ledger, the_same_members_written_otherwise_are_refused)
 {
     refused(",\"at\"", ", \"at\"");
