@@ -396,6 +396,15 @@ static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_f
     return SG_OK;
 }
 
+/* One after the other; every second time one that was silent, so that the end of its silence is soon known. */
+static uint32_t asked_next(struct aggregator *a, const uint32_t *partitions, size_t count)
+{
+    a->ask_silent = !a->ask_silent;
+    for (size_t i = 0; i < count && a->ask_silent; i++)
+        if (a->silent[partitions[i]]) return partitions[i];
+    return partitions[a->ask_next++ % count];
+}
+
 /* Idle partitions: is their end still where we stand? Also moves the log's start, below which nothing is remembered.
  * Without a place in the group any partition is asked: nothing else would tell whether Kafka is there. */
 static void ask(struct aggregator *a, struct boot_ms now)
@@ -406,7 +415,7 @@ static void ask(struct aggregator *a, struct boot_ms now)
     struct sg_fault why;
     if (now.v < a->ask_at.v) return;
     a->ask_at.v = now.v + ASK_MS;
-    uint32_t p = outside ? a->ask_next++ % a->rollup.partitions : partitions[a->ask_next++ % count];
+    uint32_t p = outside ? a->ask_next++ % a->rollup.partitions : asked_next(a, partitions, count);
     uint64_t start, end;
     struct wall_ms at = clock_wall();
     a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;

@@ -2,7 +2,8 @@
 
 gone()          who was hit did not answer for a while, or is another process now: `sandglass status` calls it down
 says(who, w)    a fault of the component `w`, whose page of the runbook has that name, has begun, and was counted
-red(who, w, o)  the same, or it was red with the word `o`; and if the fault of the round lasted for longer than RED_S, it was red with either by then
+red(who, w, o)  the same, or it was red with that or with the word `o`; and if the fault of the round lasted for longer than RED_S, it was red with
+                either by then
 counts(who, m)  that counter of its rose
 `who` is a part, of which one program is enough; or ANYBODY; or HIT: each of those that the fault was done to. What heals within `after_s` is not
 even a blip, and owed neither then, nor when somebody stood in for what was hit. A fault that owes nothing leaves nobody to look at: things went on
@@ -39,7 +40,10 @@ class Told:
         """Whether what was seen of a program is that."""
         if self.kind == "gone":
             return seen.away
-        return seen.rose[self.what] > 0 if self.kind == "counts" else self.what in seen.faults or self.other in seen.red_at
+        if self.kind == "counts":
+            return seen.rose[self.what] > 0
+        # a fault that still stood from the round before does not begin anew
+        return self.what in seen.faults or (self.kind == "red" and (self.what in seen.red_at or self.other in seen.red_at))
 
     def late(self, seen, began, over):
         """Whether the program should have been red with it, and was not, or not in time."""

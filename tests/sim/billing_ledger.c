@@ -126,13 +126,13 @@ void billing_ledger_end(struct billing_world *w)
     for (size_t i = 0; i < w->names; i++) free(w->name[i]);
 }
 
-static uint32_t position(const char *text, const char *partition)
+static uint32_t position(const char *text, size_t length, const char *partition)
 {
-    const char *at = strstr(text, partition);
+    const char *at = memmem(text, length, partition, 2);
     return at ? (uint32_t)strtoul(at + 2, NULL, 10) & 0xffff : 0;
 }
 
-uint32_t billing_positions(const char *text)
+uint32_t billing_positions(const char *text, size_t length)
 {
-    return position(text, "0@") << 16 | position(text, "1@");
+    return position(text, length, "0@") << 16 | position(text, length, "1@");
 }

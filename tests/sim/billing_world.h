@@ -179,7 +179,7 @@ const struct billing_name *billing_named(const struct billing_world *w, const ch
 /* Redis says that billing cells are written of all that is below this offset. Of one shard. */
 void billing_check_rows(struct billing_world *w, uint64_t below);
 /* Offsets of partitions 0 and 1, packed; for the wrong turns that ask for positions. */
-uint32_t billing_positions(const char *text);
+uint32_t billing_positions(const char *text, size_t length);
 
 /* ---- Stripe ---- */
 

@@ -100,7 +100,6 @@ static struct record copy_of(const char *bytes, size_t length)
     struct record r = {.time = sim->now, .bytes = malloc(length + 1), .length = length};
     if (!r.bytes) abort();
     memcpy(r.bytes, bytes, length);
-    r.bytes[length] = '\0';
     return r;
 }
 

@@ -1,5 +1,5 @@
-/* Memory for the simulated Redis, which takes and gives back small blocks by the million: blocks of known sizes, kept
- * by size for whoever wants one next, in this schedule or in another. Under sanitizers it is the heap, which they
+/* Memory for the interpreter of scripts, which takes and gives back small blocks by the million: blocks of known sizes,
+ * kept by size for whoever wants one next, in this schedule or in another. Under sanitizers it is the heap, which they
  * watch. One thread. */
 #ifndef SIM_POOL_H
 #define SIM_POOL_H

@@ -3,26 +3,14 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "tests/sim/pool.h"
-
 enum { FIELDS_FIRST = 4, KEYS_FIRST = 64 };
 
-static void *zeroed(size_t count, size_t bytes)
+static char *copy_of(struct redis_state *s, struct redis_text t)
 {
-    return memset(pool_take(count * bytes), 0, count * bytes);
-}
-
-static char *copy_of(struct redis_text t)
-{
-    char *copy = pool_take(t.length + 1);
+    char *copy = arena_take(&s->memory, t.length + 1);
     if (t.length) memcpy(copy, t.p, t.length);
     copy[t.length] = '\0';
     return copy;
-}
-
-static void text_free(char *text, size_t length)
-{
-    pool_give(text, length + 1);
 }
 
 /* ---- places ---- */
@@ -46,16 +34,17 @@ static void slot_take(uint32_t *slot, size_t slots, uint64_t hash, size_t index)
     slot[i] = (uint32_t)index + 1;
 }
 
-static size_t field_add(struct redis_key *k, struct redis_text name, uint64_t hash)
+static size_t field_add(struct redis_state *s, struct redis_key *k, struct redis_text name, uint64_t hash)
 {
     if (k->count == k->capacity) {
-        k->field = pool_resize(k->field, k->capacity * sizeof *k->field, 2 * k->capacity * sizeof *k->field);
-        pool_give(k->slot, 2 * k->capacity * sizeof *k->slot);
+        struct redis_field *grown = arena_take(&s->memory, 2 * k->capacity * sizeof *grown);
+        memcpy(grown, k->field, k->count * sizeof *grown);
+        k->field = grown;
         k->capacity *= 2;
-        k->slot = zeroed(2 * k->capacity, sizeof *k->slot);
+        k->slot = arena_zeroed(&s->memory, 2 * k->capacity * sizeof *k->slot);
         for (size_t i = 0; i < k->count; i++) slot_take(k->slot, 2 * k->capacity, k->field[i].hash, i);
     }
-    k->field[k->count] = (struct redis_field){.name = copy_of(name), .name_length = name.length, .hash = hash};
+    k->field[k->count] = (struct redis_field){.name = copy_of(s, name), .name_length = name.length, .hash = hash};
     slot_take(k->slot, 2 * k->capacity, hash, k->count);
     return k->count++;
 }
@@ -78,9 +67,10 @@ struct redis_key *redis_state_find(const struct redis_state *s, struct redis_tex
 static void keys_grow(struct redis_state *s)
 {
     size_t capacity = s->capacity ? 2 * s->capacity : KEYS_FIRST;
-    s->key = pool_resize(s->key, s->capacity * sizeof(struct redis_key *), capacity * sizeof(struct redis_key *));
-    pool_give(s->slot, 2 * s->capacity * sizeof *s->slot);
-    s->slot = zeroed(2 * capacity, sizeof *s->slot);
+    struct redis_key **grown = arena_take(&s->memory, capacity * sizeof(struct redis_key *));
+    if (s->count) memcpy(grown, s->key, s->count * sizeof(struct redis_key *));
+    s->key = grown;
+    s->slot = arena_zeroed(&s->memory, 2 * capacity * sizeof *s->slot);
     s->capacity = capacity;
     for (size_t i = 0; i < s->count; i++) slot_take(s->slot, 2 * capacity, s->key[i]->hash, i);
 }
@@ -94,14 +84,14 @@ static struct redis_key *key_make(struct redis_state *s, struct redis_text key, 
         return k;
     }
     if (s->count == s->capacity) keys_grow(s);
-    k = pool_take(sizeof *k);
-    *k = (struct redis_key){.name = copy_of(key),
+    k = arena_take(&s->memory, sizeof *k);
+    *k = (struct redis_key){.name = copy_of(s, key),
                             .name_length = key.length,
                             .hash = hash,
                             .zset = zset,
-                            .field = pool_take(FIELDS_FIRST * sizeof *k->field),
+                            .field = arena_take(&s->memory, FIELDS_FIRST * sizeof *k->field),
                             .capacity = FIELDS_FIRST,
-                            .slot = zeroed(2 * (size_t)FIELDS_FIRST, sizeof *k->slot)};
+                            .slot = arena_zeroed(&s->memory, 2 * (size_t)FIELDS_FIRST * sizeof *k->slot)};
     slot_take(s->slot, 2 * s->capacity, k->hash, s->count);
     return s->key[s->count++] = k;
 }
@@ -110,12 +100,11 @@ static struct redis_key *key_make(struct redis_state *s, struct redis_text key, 
 
 static struct redis_change *change_add(struct redis_state *s)
 {
-    if (!s->journal) s->journal = pool_take(REDIS_JOURNAL_MAX * sizeof *s->journal);
+    if (!s->journal) s->journal = arena_take(&s->memory, REDIS_JOURNAL_MAX * sizeof *s->journal);
     if (s->changes == REDIS_JOURNAL_MAX) {
         size_t half = REDIS_JOURNAL_MAX / 2;
         s->oldest = s->journal[half - 1].command;
         while (half < s->changes && s->journal[half].command == s->oldest) half++;
-        for (size_t i = 0; i < half; i++) text_free(s->journal[i].text, s->journal[i].text_length);
         s->changes -= half;
         memmove(s->journal, s->journal + half, s->changes * sizeof *s->journal);
     }
@@ -161,7 +150,6 @@ void redis_state_back(struct redis_state *s, uint64_t command)
         }
         struct redis_field *f = &c->key->field[c->field];
         c->key->live += (c->text != NULL) - (f->text != NULL);
-        text_free(f->text, f->text_length);
         f->text = c->text;
         f->text_length = c->text_length;
     }
@@ -200,32 +188,15 @@ void redis_state_seen(struct redis_state *s)
 
 void redis_state_forget(struct redis_state *s)
 {
-    for (size_t i = 0; i < s->changes; i++) text_free(s->journal[i].text, s->journal[i].text_length);
     s->changes = 0;
     s->oldest = s->command;
 }
 
 /* ---- whole ---- */
 
-static void key_free(struct redis_key *k)
-{
-    for (size_t i = 0; i < k->count; i++) {
-        text_free(k->field[i].name, k->field[i].name_length);
-        text_free(k->field[i].text, k->field[i].text_length);
-    }
-    pool_give(k->field, k->capacity * sizeof *k->field);
-    pool_give(k->slot, 2 * k->capacity * sizeof *k->slot);
-    text_free(k->name, k->name_length);
-    pool_give(k, sizeof *k);
-}
-
 void redis_state_destroy(struct redis_state *s)
 {
-    redis_state_forget(s);
-    for (size_t i = 0; i < s->count; i++) key_free(s->key[i]);
-    pool_give(s->key, s->capacity * sizeof(struct redis_key *));
-    pool_give(s->slot, 2 * s->capacity * sizeof *s->slot);
-    pool_give(s->journal, REDIS_JOURNAL_MAX * sizeof *s->journal);
+    arena_empty(&s->memory);
     *s = (struct redis_state){0};
 }
 
@@ -270,9 +241,9 @@ bool redis_state_set(struct redis_state *s, struct redis_text key, bool zset, st
     struct redis_key *k = key_make(s, key, zset);
     uint64_t hash = XXH3_64bits(field.p, field.length);
     size_t i = field_index(k, field, hash);
-    if (i == SIZE_MAX) i = field_add(k, field, hash);
+    if (i == SIZE_MAX) i = field_add(s, k, field, hash);
     bool fresh = !k->field[i].text;
-    field_put(s, k, i, copy_of(text), text.length);
+    field_put(s, k, i, copy_of(s, text), text.length);
     return fresh;
 }
 

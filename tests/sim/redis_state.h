@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/sim/arena.h"
+
 enum { REDIS_JOURNAL_MAX = 4096 }; /* changes that can be taken back */
 
 struct redis_text {
@@ -45,6 +47,7 @@ struct redis_change {
 
 /* Zeroed is empty. */
 struct redis_state {
+    struct arena memory; /* of all that follows: nothing of it is given back before the end */
     struct redis_key **key;
     size_t count, capacity;
     uint32_t *slot;
