@@ -105,12 +105,12 @@ static enum sg_error archive_cells(struct exporter *x, struct shard *s, const st
     struct pile p = {0};
     struct redisReply *reply = NULL;
     size_t count = 0;
-    uint64_t unread = s->archiving.unread;
+    uint64_t unread = 0;
     struct view_arch *arch = malloc(VIEW_ARCH_MAX * sizeof *arch);
     if (!arch) return sg_fail(f, SG_ERR_NOMEM, "no memory for the archive");
     buffer_init(&p.open, ARCHIVE_BYTES_MAX);
-    enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, &s->archiving.unread, wrapped, f);
-    unread = s->archiving.unread - unread;
+    enum sg_error e = view_arch_read(x->store, s->index, &s->arch, arch, &count, &unread, wrapped, f);
+    s->archiving.unread += unread;
     if (unread) log_event(LOG_ERROR, "fields_not_read", "shard=%u hash=arch fields=%" PRIu64, s->index, unread);
     if (e == SG_OK) count = keep_closed(arch, count, head, (int64_t)x->config->hour_close_delay_ms);
     if (e == SG_OK && count) e = view_arch_cells(x->store, s->index, arch, count, &reply, f);

@@ -15,8 +15,8 @@
  *
  * INVARIANTS  A request is begun only for a revision whose intent this process read from the ledger or committed
  *             itself, and not before Redis was seen to know no more of the ledger than there is of it; a revision is
- * closed only by a committed outcome; answers to attempts of an earlier incarnation of a shard's book are dropped (its
- * copies are harmless). One thread, beside librdkafka's and the operations listener's. */
+ *             closed only by a committed outcome; answers to attempts of an earlier incarnation of a shard's book are
+ *             dropped (its copies are harmless). One thread, beside librdkafka's and the operations listener's. */
 #ifndef BILLING_EXPORTER_H
 #define BILLING_EXPORTER_H
 

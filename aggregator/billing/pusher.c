@@ -232,8 +232,8 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
                   a->shard);
     if (!o) return;
     sight.told = exporter_now(x, &sight.wall) && r->read == ANSWER_READ_TOLD;
-    sight.boot =
-        loop_now(&x->loop); /* behind the wall clock: what lies between makes the question older, not younger */
+    /* behind the wall clock: who is stopped between the two takes the question for older than it is, not younger */
+    sight.boot = loop_now(&x->loop);
     enum plan_reading reading = plan_reconcile(&s->book, o, &sight, &record);
     counters_add(&x->counters, COUNT_SHOWS_NEW + (size_t)o->sight - BOOK_SHOWS_NEW, 1);
     if (reading == PLAN_READING_COMMIT) add_result(s, &record);

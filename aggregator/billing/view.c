@@ -9,19 +9,18 @@
 #include "proto/keys.h"
 #include "proto/text.h"
 
-/* KEYS[1] is the vector; it stands for the shard, whose keys share its prefix. ARGV: prefix, then team and hour. Where
- * a key is of another kind, the error stands in the place of what it should be. */
-static const char snapshot_script[] =
+/* KEYS[1] is the vector; it stands for the shard, whose keys share its prefix. ARGV: prefix, then team and hour. */
+static const char snapshot_script[] = VIEW_LUA_READ
     "local p = ARGV[1]\n"
     "local out = {redis.call('HMGET', p .. 'meta', 'state', 'partitions'), redis.call('HGET', p .. 'ledger', 'at'),\n"
     "             redis.call('HGETALL', KEYS[1])}\n"
     "for i = 2, #ARGV, 2 do\n"
     "  local team, hour, cells = ARGV[i], ARGV[i + 1], {}\n"
-    "  local index = redis.pcall('ZRANGEBYSCORE', p .. 'ux:h:' .. team, hour, hour)\n"
-    "  for _, m in ipairs(index) do\n"
-    "    cells[#cells + 1] = redis.pcall('HGETALL', p .. 'u:h:' .. hour .. ':' .. team .. string.sub(m, #hour + 1))\n"
+    "  local index = read('ZRANGEBYSCORE', p .. 'ux:h:' .. team, hour, hour)\n"
+    "  for _, m in ipairs(index == '' and {} or index) do\n"
+    "    cells[#cells + 1] = read('HGETALL', p .. 'u:h:' .. hour .. ':' .. team .. string.sub(m, #hour + 1))\n"
     "  end\n"
-    "  out[#out + 1] = index.err and index or cells\n"
+    "  out[#out + 1] = index == '' and index or cells\n"
     "end\n"
     "return out\n";
 

@@ -11,6 +11,15 @@
 
 enum { VIEW_DUE_MAX = 4096, VIEW_HOURS_MAX = 64, VIEW_ROWS_MAX = 200 };
 
+/* For scripts: what a command reads, or '' where the key is of another type, which so stops nothing but itself. Any
+ * other error is the script's. */
+#define VIEW_LUA_READ                                                                                                  \
+    "local function read(...)\n"                                                                                       \
+    "  local found = redis.pcall(...)\n"                                                                               \
+    "  if type(found) ~= 'table' or not found.err then return found end\n"                                             \
+    "  return string.find(found.err, 'WRONGTYPE', 1, true) and '' or redis.call(...)\n"                                \
+    "end\n"
+
 /* What a shard says of itself. */
 struct view_head {
     bool ready;                       /* meta says so */

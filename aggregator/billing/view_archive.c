@@ -10,11 +10,11 @@
 #include "proto/text.h"
 
 /* KEYS[1] is `arch`; ARGV: prefix, then key and field of each cell. */
-static const char cells_script[] = "local out = {}\n"
-                                   "for i = 2, #ARGV, 2 do\n"
-                                   "  out[#out + 1] = redis.pcall('HGET', ARGV[1] .. ARGV[i], ARGV[i + 1])\n"
-                                   "end\n"
-                                   "return out\n";
+static const char cells_script[] = VIEW_LUA_READ "local out = {}\n"
+                                                 "for i = 2, #ARGV, 2 do\n"
+                                                 "  out[#out + 1] = read('HGET', ARGV[1] .. ARGV[i], ARGV[i + 1])\n"
+                                                 "end\n"
+                                                 "return out\n";
 
 /* KEYS: marks and gaps of a partition. */
 static const char marks_script[] = "return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}\n";

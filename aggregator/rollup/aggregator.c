@@ -400,8 +400,9 @@ static enum sg_error flush(struct aggregator *a, struct boot_ms now, struct sg_f
 static uint32_t asked_next(struct aggregator *a, const uint32_t *partitions, size_t count)
 {
     a->ask_silent = !a->ask_silent;
-    for (size_t i = 0; i < count && a->ask_silent; i++)
-        if (a->silent[partitions[i]]) return partitions[i];
+    if (a->ask_silent)
+        for (size_t i = 0; i < count; i++)
+            if (a->silent[partitions[i]]) return partitions[i];
     return partitions[a->ask_next++ % count];
 }
 

@@ -95,7 +95,7 @@ struct aggregator {
     struct restore_wait *waits; /* by shard */
     uint64_t *ends;             /* by partition: the log's end as last known */
     uint32_t ask_next;          /* partition whose watermarks are asked next */
-    bool ask_silent;            /* the last time it was one that was silent, if there was one */
+    bool ask_silent;            /* the last time it was one that was silent, if any was */
     uint64_t vouched_sum;       /* sum of stored positions at the last report: whether there was progress */
 };
 

@@ -58,6 +58,13 @@ def http_get(url, timeout_s=5, key=None):
         return 0, b""
 
 
+def metric(ops_url, name):
+    """A metric, with its labels if it has any, of the program whose operations listener that is; None when it does not answer or has none of that
+    name."""
+    lines = http_get(ops_url + "/metrics")[1].decode().splitlines()
+    return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), None)
+
+
 def _put_proxy_between(made):
     """Send clients to ports of the proxy's; {link: [port, where it leads]}."""
     links = {}

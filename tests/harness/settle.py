@@ -28,6 +28,12 @@ def health(pipeline, name):
         return None
 
 
+def told(pipeline, name):
+    """What a program says is wrong; "" when nothing is."""
+    report = health(pipeline, name)
+    return (report["reason"] or "") if report else "no answer"
+
+
 def unsent(pipeline):
     """Reasons why acked events may still be in a spool."""
     reasons = []

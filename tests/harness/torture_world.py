@@ -16,7 +16,7 @@ import urllib.request
 
 from . import settle
 from .fleet import Fleet
-from .pipeline import TWINS, Pipeline, http_get
+from .pipeline import TWINS, Pipeline, http_get, metric
 from .process import HarnessError, wait_for
 from .watch import Watch
 
@@ -251,10 +251,9 @@ class World:
 
     # Looking.
 
-    def metric(self, name, metric):
+    def metric(self, name, which):
         """A metric of one of our programs; 0 when it does not answer or has none of that name."""
-        lines = http_get(self.pipeline.ops_url(name) + "/metrics")[1].decode().splitlines()
-        return next((int(line.split()[-1]) for line in lines if line.startswith(metric + " ")), 0)
+        return metric(self.pipeline.ops_url(name), which) or 0
 
     def acked(self):
         """Events acked so far in this round."""

@@ -5,7 +5,7 @@
 #define SIM_FAULTS(X)                                                                                                  \
     X(COMMIT_LOST, "the fate of a commit is not told")                                                                 \
     X(LEDGER_READ_TWICE, "a part of the ledger is read twice")                                                         \
-    X(VIEW_UNREAD, "a cell of an hour is not understood for a while")                                                  \
+    X(VIEW_UNREAD, "a cell of an hour is not understood")                                                              \
     X(VIEW_STALE, "snapshots are read from a primary that was replaced")                                               \
     X(VIEW_CUT, "a flush of the view is cut between two writes")                                                       \
     X(VIEW_ROLLED_BACK, "the view is rolled back to an earlier state")                                                 \

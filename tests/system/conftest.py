@@ -5,10 +5,12 @@ module's fixture gives, and those of one module are one group.
 """
 import os
 import shutil
+import urllib.parse
+import urllib.request
 
 import pytest
 
-from harness import process, proof, settle, tools
+from harness import config, process, proof, settle, tools
 from harness.fleet import Fleet
 from harness.lone_collector import LoneCollector
 from harness.pipeline import Pipeline
@@ -97,6 +99,14 @@ def start_fleet(pipeline, **options):
     fleet = Fleet(pipeline)
     fleet.start(**{"teams": 4, "sandboxes": 200, "bad_percent": 1, **options})
     return fleet
+
+
+def write_to_meter(pipeline, meter, customer, value, timestamp, **more):
+    """A meter event that is not our exporter's."""
+    fields = {"event_name": meter, "payload[stripe_customer_id]": customer, "payload[value]": value, "timestamp": timestamp, **more}
+    request = urllib.request.Request(pipeline.stripe_url + "/v1/billing/meter_events", data=urllib.parse.urlencode(fields).encode(),
+                                     headers={"Authorization": "Bearer " + config.STRIPE_KEY})
+    urllib.request.urlopen(request, timeout=5).close()
 
 
 def due_hours(pipeline):

@@ -1,24 +1,15 @@
 """What an operator is told of that no other test brings about: somebody else's hand in Stripe, in Redis, in the control topic."""
 import hashlib
 import subprocess
-import urllib.parse
-import urllib.request
 
-from conftest import CUSTOMERS, assert_exact, due_hours, fleet_without_exporter, start_fleet
-from harness import config
-from harness.pipeline import http_get
+from conftest import CUSTOMERS, assert_exact, due_hours, fleet_without_exporter, start_fleet, write_to_meter
+from harness import settle
+from harness.pipeline import metric
 from harness.process import wait_for
-
-EVENTS = "/v1/billing/meter_events"
 
 
 def _counter(pipeline, name):
-    _, text = http_get(pipeline.ops_url("exporter") + "/metrics", 2)
-    return next(int(line.split()[1]) for line in text.decode("ascii").splitlines() if line.startswith(name + " "))
-
-
-def _health(pipeline, program):
-    return http_get(pipeline.ops_url(program) + "/healthz", 2)
+    return metric(pipeline.ops_url("exporter"), name)
 
 
 def _identifier(customer, hour):
@@ -32,10 +23,7 @@ def test_an_identifier_that_stripe_knew_before_is_counted(make_pipeline):
     fleet_without_exporter(pipeline)
     _, team, hour = min(due_hours(pipeline))
     customer = CUSTOMERS[team.decode("ascii")]
-    fields = {"event_name": "vcpu_ms", "identifier": _identifier(customer, int(hour)), "payload[stripe_customer_id]": customer, "payload[value]": 1,
-              "timestamp": int(hour) + 1800}
-    urllib.request.urlopen(urllib.request.Request(pipeline.stripe_url + EVENTS, data=urllib.parse.urlencode(fields).encode("ascii"),
-                                                  headers={"Authorization": "Bearer " + config.STRIPE_KEY}), timeout=5).close()
+    write_to_meter(pipeline, "vcpu_ms", customer, 1, int(hour) + 1800, identifier=_identifier(customer, int(hour)))
     pipeline.spawn("exporter")
     wait_for("every hour to be billed", lambda: not due_hours(pipeline), 60)
     assert _counter(pipeline, "sandglass_exporter_first_duplicates_total") == 1
@@ -65,7 +53,7 @@ def test_a_record_that_breaks_the_chain_of_control_is_told_by_all_who_read_it(ma
     pipeline.set_account(team, customer)
     subprocess.run(["kcat", "-P", "-b", pipeline.kafka.brokers, "-t", pipeline.made["topics"]["control"], "-p", "0"], input=b"no fact", check=True)
     for program in ("exporter", "api"):
-        wait_for(program + " to tell of it", lambda: b"control: " in _health(pipeline, program)[1] and _health(pipeline, program)[0] == 503, 10)
+        wait_for(program + " to tell of it", lambda: "control: " in settle.told(pipeline, program), 10)
     key = pipeline.cli("key", "create", team, "--role", "customer")
     assert key.returncode != 0 and "control record" in key.stderr
     assert "control record" in pipeline.cli("control", "verify").stderr

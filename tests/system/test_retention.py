@@ -5,7 +5,7 @@ import subprocess
 from conftest import CUSTOMERS, assert_exact, assert_settled
 from harness import config, settle
 from harness.fleet import Fleet
-from harness.pipeline import http_get
+from harness.pipeline import metric
 from harness.process import wait_for
 
 HOUR_MS = 3_600_000
@@ -16,14 +16,7 @@ STOP, CONT = 19, 18
 
 def log_lost(pipeline):
     """How many offsets the aggregator says that it has missed."""
-    lines = http_get(pipeline.ops_url("aggregator") + "/metrics")[1].decode().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("sandglass_aggregator_log_lost_total "))
-
-
-def told(pipeline):
-    """What the aggregator says is wrong; "" when nothing is."""
-    report = settle.health(pipeline, "aggregator")
-    return (report["reason"] or "") if report else "no answer"
+    return metric(pipeline.ops_url("aggregator"), "sandglass_aggregator_log_lost_total")
 
 
 def unarchived(pipeline, before_ms):
@@ -78,8 +71,8 @@ def test_what_the_log_has_forgotten_is_in_the_archive_or_told(make_pipeline):
     ends = pipeline.kafka.end_offsets(topic)
     pipeline.kafka.forget_below(topic, ends)
     pipeline.programs["aggregator"].signal(CONT)
-    wait_for("the loss to be told", lambda: "log-lost: " in told(pipeline), 30)
+    wait_for("the loss to be told", lambda: "log-lost: " in settle.told(pipeline, "aggregator"), 30)
     forgotten = sum(ends.values()) - sum(before.values())
     assert forgotten / 2 < log_lost(pipeline) <= forgotten
     wait_for("the rest to go on", lambda: not settle.not_rolled_up(pipeline, pipeline.kafka.end_offsets(topic)), 30)
-    wait_for("a green aggregator", lambda: not told(pipeline), 40)
+    wait_for("a green aggregator", lambda: not settle.told(pipeline, "aggregator"), 40)

@@ -1,11 +1,10 @@
 """Revisions without an answer for longer than Stripe's memory can be trusted: its summaries decide, and nothing is guessed."""
 import json
 import time
-import urllib.parse
 import urllib.request
 
-from conftest import CUSTOMERS, assert_exact, start_fleet
-from harness import config
+from conftest import CUSTOMERS, assert_exact, start_fleet, write_to_meter
+from harness import config, settle
 from harness.pipeline import http_get
 from harness.process import wait_for
 
@@ -24,10 +23,6 @@ def _control(pipeline, path, body):
 
 def _stats(pipeline):
     return json.loads(http_get(pipeline.stripe_admin_url + "/control/stats")[1])
-
-
-def _health(pipeline):
-    return http_get(pipeline.ops_url("exporter") + "/healthz", 2)[1]
 
 
 def _rows(pipeline, customer):
@@ -59,11 +54,7 @@ def _all_begun(pipeline):
 def _write_to_meters(pipeline, rows, value_of):
     """Somebody else does, in the hours of these revisions."""
     for row in rows:
-        fields = {"event_name": row["meter"], "payload[stripe_customer_id]": row["customer"], "payload[value]": value_of(row),
-                  "timestamp": row["hour"] + 60}
-        request = urllib.request.Request(pipeline.stripe_url + EVENTS, data=urllib.parse.urlencode(fields).encode(),
-                                         headers={"Authorization": "Bearer " + config.STRIPE_KEY})
-        urllib.request.urlopen(request, timeout=5).close()
+        write_to_meter(pipeline, row["meter"], row["customer"], value_of(row), row["hour"] + 60)
 
 
 def _set_clocks(pipeline, hours_ago, advance_hours):
@@ -94,7 +85,7 @@ def test_what_is_old_is_settled_by_what_stripe_shows(make_pipeline, tmp_path):
     _set_clocks(pipeline, 4, 21)
     wait_for("what Stripe shows to be closed", lambda: _states(pipeline, SEEN) == {"seen"}, 30)
     wait_for("what it does not show to be sent again", lambda: _states(pipeline, UNSEEN) == {"accepted"}, 30)
-    wait_for("the exporter to tell of the rest", lambda: b"summary: of old revisions" in _health(pipeline), 20)
+    wait_for("the exporter to tell of the rest", lambda: "summary: of old revisions" in settle.told(pipeline, "exporter"), 20)
     after = _stats(pipeline)
     assert after["duplicates"] == before["duplicates"], "what was seen is not sent again"
     assert after["accepted"] == before["accepted"] + len(_rows(pipeline, UNSEEN)), "and what is odd is not sent"
@@ -102,10 +93,10 @@ def test_what_is_old_is_settled_by_what_stripe_shows(make_pipeline, tmp_path):
 
     _set_clocks(pipeline, 0, 4)
     wait_for("what is odd for a day to be held", lambda: _states(pipeline, ODD) == {"held"}, 30)
-    wait_for("the exporter to tell of them", lambda: b"held: %d revisions" % len(odd) in _health(pipeline), 20)
+    wait_for("the exporter to tell of them", lambda: "held: %d revisions" % len(odd) in settle.told(pipeline, "exporter"), 20)
     _write_to_meters(pipeline, odd, lambda row: int(row["total"]) - (FOREIGN if row["mode"] == "delta" else 0))
     wait_for("it to be released", lambda: _states(pipeline, ODD) == {"seen"}, 60)
-    wait_for("health", lambda: b"summary: " not in _health(pipeline) and b"held: " not in _health(pipeline), 20)
+    wait_for("health", lambda: not any(word in settle.told(pipeline, "exporter") for word in ("summary: ", "held: ", "no answer")), 20)
     assert_exact(pipeline, fleet)
     stats = _stats(pipeline)
     assert not stats["double_counted"] and not stats["value_conflicts"] and not stats["body_conflicts"]

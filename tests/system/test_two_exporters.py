@@ -4,13 +4,8 @@ import time
 
 from conftest import assert_exact, start_fleet
 from harness import tools
-from harness.pipeline import http_get
+from harness.pipeline import http_get, metric
 from harness.process import Process, free_ports, wait_for
-
-
-def _metric(port, name):
-    lines = http_get("http://127.0.0.1:%d/metrics" % port)[1].decode().splitlines()
-    return next((int(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0)
 
 
 def test_a_second_exporter_takes_over_and_the_first_comes_back_after_it(make_pipeline):
@@ -25,9 +20,9 @@ def test_a_second_exporter_takes_over_and_the_first_comes_back_after_it(make_pip
     second = Process("exporter-2", pipeline.path("run"), pipeline.path("log"), True)
     try:
         second.spawn([tools.program("sandglass-exporter"), "--config", other])
-        wait_for("the second to own the ledger", lambda: _metric(port, "sandglass_exporter_shards") == 4, 30)
+        wait_for("the second to own the ledger", lambda: metric("http://127.0.0.1:%d" % port, "sandglass_exporter_shards") == 4, 30)
         time.sleep(3)
-        assert _metric(first, "sandglass_exporter_fenced_total") > 0
+        assert metric("http://127.0.0.1:%d" % first, "sandglass_exporter_fenced_total") > 0
         assert b"fenced: " in http_get("http://127.0.0.1:%d/healthz" % first)[1]
     finally:
         second.kill()

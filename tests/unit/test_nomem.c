@@ -128,11 +128,6 @@ static enum sg_error control(void)
     return e;
 }
 
-static enum sg_error book_say(struct book *b, const struct ledger_record *r)
-{
-    return book_apply(b, r, b->end, NULL, NULL);
-}
-
 static enum sg_error book(void)
 {
     struct book b = {0};
@@ -149,9 +144,9 @@ static enum sg_error book(void)
                                   .positions = "0@1"};
         snprintf(r.team.s, sizeof r.team.s, "t%d", i);
         snprintf(r.customer.s, sizeof r.customer.s, "cus_%d", i);
-        e = book_say(&b, &r);
+        e = book_apply(&b, &r, b.end, NULL, NULL);
         r.kind = LEDGER_OUTCOME;
-        if (!e && i % 2) e = book_say(&b, &r);
+        if (!e && i % 2) e = book_apply(&b, &r, b.end, NULL, NULL);
     }
     if (!e) cr_assert(b.entry_count == FEW && b.open_count == FEW / 2);
     cr_assert(e == SG_OK || e == SG_ERR_NOMEM, "%s", sg_error_name(e));
