@@ -111,6 +111,14 @@ void health_take_fault(struct health *h, size_t component, const struct sg_fault
     health_set_fault(h, component, f->text[0] ? f->text : sg_error_text(f->code));
 }
 
+void health_fault_began(struct health *h, size_t component, struct boot_ms at)
+{
+    assert(component < h->component_count);
+    pthread_mutex_lock(&h->mutex);
+    if (at.v < h->fault[component].since.v) h->fault[component].since = at;
+    pthread_mutex_unlock(&h->mutex);
+}
+
 void health_clear(struct health *h, size_t component)
 {
     assert(component < h->component_count);

@@ -89,6 +89,9 @@ void health_set_lag(struct health *h, uint64_t lag);
 void health_set_fault(struct health *h, size_t component, const char *reason);
 /* Likewise; the reason is the fault's text. */
 void health_take_fault(struct health *h, size_t component, const struct sg_fault *f);
+/* The component's fault, if there is one, is as old as the call that has shown it, which began then and waited: so
+ * nobody is well for a moment between hanging in that call and what came of it. */
+void health_fault_began(struct health *h, size_t component, struct boot_ms at);
 /* The component works. */
 void health_clear(struct health *h, size_t component);
 /* Start-up is over: /readyz says 200 while ready and healthy. */

@@ -1,37 +1,183 @@
 /* Decoding and checking of a batch. What is checked, and in which order, stands in proto/batch.h.
  *
- * HAPPY PATH  scan() walks the wire format once without allocating: fields known by protobuf-c's descriptors, in
- * ascending order, each once (but repeated strings), names counted. So the arena's size follows from the bytes that are
- * really there, and protobuf-c never merges or grows. Then protobuf_c_message_unpack() into the arena, then one check
- * per row kind. FAILURES    Every refusal names the rule and the row kind; nothing of the content. The caller
- * quarantines. */
+ * HAPPY PATH  one walk over the bytes. What the messages of batch.proto consist of stands in tables; fields ascend,
+ * each once (but the names of a dictionary, which follow each other). A column goes into the arena as it is read, and
+ * its least and greatest number are held against the table. What needs two columns is checked at the end.
+ *
+ * ARENA  never asks for more than eight bytes of memory per byte on the wire: an entry of a column has at least one
+ * byte, and what is rounded up is paid for by the field's tag and length. So memory follows from the bytes that are
+ * really there, and is had before they are looked at.
+ *
+ * FAILURES  Every refusal names the rule and the row kind; nothing of the content. The caller quarantines. */
 #include "proto/batch.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <openssl/sha.h>
-#include <protobuf-c/protobuf-c.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch.pb-c.h"
 #include "sandglass/id.h"
 
-enum { WIRE_VARINT = 0, WIRE_LENGTH = 2, SCAN_DEPTH_MAX = 2 };
-/* What protobuf-c and the arena need per string beside its bytes: pointer, alignment, a scanned member or two. */
-enum { ARENA_BYTES_PER_NAME = 192, ARENA_BYTES_BASE = 16384, ARENA_ALIGN = 16 };
+enum { WIRE_VARINT = 0, WIRE_LENGTH = 2, ARENA_BYTES_PER_BYTE = 8 };
 
-struct scan {
-    const uint8_t *p, *end;
-    size_t names;
+/* ---- what there is ---- */
+
+enum form { FORM_VERSION, FORM_NUMBER, FORM_TEXT, FORM_SHA256, FORM_NAMES, FORM_ROWS, FORM_U32, FORM_U64, FORM_TIME };
+
+/* A field of a message; the first has number 1. */
+struct part {
+    enum form form;
+    uint16_t at;       /* where it goes, in the struct of its message */
+    uint16_t count_at; /* of names: where their count goes; of an index: where the count is, in struct batch */
+    uint64_t least, most;
+    const char *what;
+    const struct message *message;
 };
 
-static bool take_varint(struct scan *s, uint64_t *out)
+struct message {
+    const char *name;
+    const struct part *part;
+    size_t parts;
+    bool columns; /* its struct begins with the count of its rows, which the first part says */
+};
+
+#define COLUMN(kind, name, FORM, LEAST, MOST, WHAT)                                                                    \
+    {                                                                                                                  \
+        .form = FORM, .at = offsetof(struct batch_##kind, name), .least = LEAST, .most = MOST, .what = WHAT            \
+    }
+#define INDEX(kind, name, COUNT, WHAT)                                                                                 \
+    {                                                                                                                  \
+        .form = FORM_U32, .at = offsetof(struct batch_##kind, name), .count_at = offsetof(struct batch, COUNT),        \
+        .what = WHAT                                                                                                   \
+    }
+#define TIME(kind, name)    COLUMN(kind, name, FORM_TIME, 0, 0, "time")
+#define COUNTER(kind, name) COLUMN(kind, name, FORM_U64, 0, COUNTER_MAX, "counter")
+#define ANY(kind, name)     COLUMN(kind, name, FORM_U64, 0, UINT64_MAX, "number")
+
+static const struct part sandboxes[] = {
+    {.form = FORM_NAMES, .at = offsetof(struct batch_sandboxes, id), .what = "sandboxes"},
+    INDEX(sandboxes, team, team_count, "team"),
+    INDEX(sandboxes, project, project_count, "project"),
+    COLUMN(sandboxes, vcpus, FORM_U32, 1, VCPUS_MAX, "allocation"),
+    COLUMN(sandboxes, mem_mib, FORM_U32, 1, MEM_MIB_MAX, "allocation"),
+    COLUMN(sandboxes, disk_mib, FORM_U32, 0, DISK_MIB_MAX, "allocation")};
+static const struct part slices[] = {INDEX(slices, sandbox, sandboxes.count, "sandbox"),
+                                     TIME(slices, start_ms),
+                                     COLUMN(slices, length_ms, FORM_U32, 0, MINUTE_MS, "length"),
+                                     COUNTER(slices, cpu_us),
+                                     COUNTER(slices, net_rx_bytes),
+                                     COUNTER(slices, net_tx_bytes),
+                                     COUNTER(slices, io_read_bytes),
+                                     COUNTER(slices, io_write_bytes),
+                                     COUNTER(slices, mem_bytes)};
+static const struct part starts[] = {INDEX(starts, sandbox, sandboxes.count, "sandbox"), TIME(starts, at_ms),
+                                     COLUMN(starts, origin, FORM_U32, 0, ORIGINS, "origin"),
+                                     COLUMN(starts, create_ms, FORM_U32, 0, DAY_MS, "create_ms")};
+static const struct part states[] = {INDEX(states, sandbox, sandboxes.count, "sandbox"), TIME(states, at_ms),
+                                     COLUMN(states, state, FORM_U32, 0, SANDBOX_HIBERNATED, "state")};
+static const struct part ends[] = {INDEX(ends, sandbox, sandboxes.count, "sandbox"), TIME(ends, at_ms),
+                                   COLUMN(ends, reason, FORM_U32, 0, REASONS - 1, "reason"),
+                                   COUNTER(ends, mem_peak_bytes)};
+static const struct part execs[] = {INDEX(execs, sandbox, sandboxes.count, "sandbox"), TIME(execs, at_ms),
+                                    COLUMN(execs, exit_code, FORM_U32, 0, EXIT_CODES - 1, "exit_code"),
+                                    COUNTER(execs, duration_ms)};
+static const struct part api_calls[] = {INDEX(api_calls, team, team_count, "team"),
+                                        INDEX(api_calls, project, project_count, "project"), TIME(api_calls, at_ms),
+                                        COLUMN(api_calls, operation, FORM_U32, 0, OPERATIONS - 1, "operation"),
+                                        COLUMN(api_calls, status, FORM_U32, 100, 599, "status")};
+static const struct part capacities[] = {TIME(capacities, at_ms),
+                                         ANY(capacities, vcpus_total),
+                                         ANY(capacities, mem_mib_total),
+                                         ANY(capacities, disk_mib_total),
+                                         ANY(capacities, warm),
+                                         ANY(capacities, vcpus_allocated),
+                                         ANY(capacities, mem_mib_allocated),
+                                         ANY(capacities, disk_mib_allocated),
+                                         ANY(capacities, sandboxes_running)};
+static const struct part gaps[] = {TIME(gaps, from_ms), TIME(gaps, to_ms), ANY(gaps, first_n), ANY(gaps, last_n)};
+
+#define NUMBER(type, name, LEAST, MOST, WHAT)                                                                          \
+    {                                                                                                                  \
+        .form = FORM_NUMBER, .at = offsetof(type, name), .least = LEAST, .most = MOST, .what = WHAT                    \
+    }
+#define TOTAL(name) NUMBER(struct batch_totals, name, 0, UINT64_MAX, "number")
+
+static const struct part totals[] = {TOTAL(vcpu_ms),    TOTAL(mem_mib_ms), TOTAL(disk_mib_ms),
+                                     TOTAL(running_ms), TOTAL(events),     TOTAL(refused)};
+
+#define PARTS(name) name, sizeof(name) / sizeof *(name)
+#define ROWS(kind)                                                                                                     \
+    {                                                                                                                  \
+        .form = FORM_ROWS, .at = offsetof(struct batch, kind), .message = &(const struct message)                      \
+        {                                                                                                              \
+#kind, PARTS(kind), true                                                                                   \
+        }                                                                                                              \
+    }
+
+static const struct part fields[] = {{.form = FORM_VERSION},
+                                     {.form = FORM_TEXT, .at = offsetof(struct batch, runner), .what = "runner"},
+                                     {.form = FORM_TEXT, .at = offsetof(struct batch, region), .what = "region"},
+                                     NUMBER(struct batch, epoch, 1, UINT64_MAX, "epoch"),
+                                     NUMBER(struct batch, seq, 1, UINT64_MAX, "seq"),
+                                     {.form = FORM_SHA256},
+                                     NUMBER(struct batch, complete_through_ms, 0, WALL_MS_MAX, "time"),
+                                     NUMBER(struct batch, base_ms, 0, WALL_MS_MAX, "time"),
+                                     {.form = FORM_NAMES,
+                                      .at = offsetof(struct batch, teams),
+                                      .count_at = offsetof(struct batch, team_count),
+                                      .what = "teams"},
+                                     {.form = FORM_NAMES,
+                                      .at = offsetof(struct batch, projects),
+                                      .count_at = offsetof(struct batch, project_count),
+                                      .what = "projects"},
+                                     ROWS(sandboxes),
+                                     ROWS(slices),
+                                     ROWS(starts),
+                                     ROWS(states),
+                                     ROWS(ends),
+                                     ROWS(execs),
+                                     ROWS(api_calls),
+                                     ROWS(capacities),
+                                     ROWS(gaps),
+                                     {.form = FORM_ROWS,
+                                      .at = offsetof(struct batch, totals),
+                                      .message = &(const struct message){"totals", PARTS(totals), false}}};
+static const struct message whole = {"head", PARTS(fields), false};
+
+/* ---- reading ---- */
+
+struct wire {
+    const uint8_t *p, *end;
+};
+
+struct decoding {
+    struct batch_decoder *d;
+    struct batch *out;
+    const uint8_t *end; /* of the batch */
+    bool versioned, chained;
+    struct sg_fault *f;
+};
+
+static enum sg_error wrong(struct decoding *g, const char *where, const char *what)
+{
+    return sg_fail(g->f, SG_ERR_MALFORMED, "batch: %s: %s", where, what);
+}
+
+static enum sg_error out_of_range(struct decoding *g, const struct message *m, const struct part *part)
+{
+    return sg_fail(g->f, SG_ERR_MALFORMED, "batch: %s: %s out of range", m->name, part->what);
+}
+
+/* Padded ones are taken; more than 64 bits are not. */
+static bool take_varint(struct wire *w, uint64_t *out)
 {
     uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64 && s->p < s->end; shift += 7) {
-        uint8_t b = *s->p++;
-        v |= (uint64_t)(b & 0x7f) << shift;
-        if (!(b & 0x80)) {
+    for (unsigned shift = 0; shift < 64 && w->p < w->end; shift += 7) {
+        uint64_t b = *w->p++;
+        if (shift == 63 && b > 1) return false;
+        v |= (b & 0x7f) << shift;
+        if (b < 0x80) {
             *out = v;
             return true;
         }
@@ -39,67 +185,331 @@ static bool take_varint(struct scan *s, uint64_t *out)
     return false;
 }
 
-static const char *scan_message(struct scan *s, const ProtobufCMessageDescriptor *d, unsigned depth);
-
-/* One field's value; NULL when it is well-formed, else what is wrong. */
-static const char *scan_value(struct scan *s, const ProtobufCFieldDescriptor *field, uint64_t wire, unsigned depth)
+static bool take_bytes(struct wire *w, struct wire *out)
 {
-    uint64_t v;
-    if (wire == WIRE_VARINT) {
-        if (field->label == PROTOBUF_C_LABEL_REPEATED || !take_varint(s, &v)) return "bad varint";
-        return NULL;
-    }
-    if (wire != WIRE_LENGTH || !take_varint(s, &v) || v > (uint64_t)(s->end - s->p)) return "bad length";
-    if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
-        struct scan inner = {s->p, s->p + v, s->names};
-        const char *wrong = scan_message(&inner, field->descriptor, depth + 1);
-        if (wrong) return wrong;
-        s->names = inner.names;
-    } else if (field->type == PROTOBUF_C_TYPE_STRING) {
-        s->names++;
-    } else if (field->type == PROTOBUF_C_TYPE_BYTES ? v != SHA256_BYTES : field->label != PROTOBUF_C_LABEL_REPEATED) {
-        return "bad length";
-    }
-    s->p += v;
-    return NULL;
+    uint64_t length;
+    if (!take_varint(w, &length) || length > (uint64_t)(w->end - w->p)) return false;
+    *out = (struct wire){w->p, w->p + length};
+    w->p += length;
+    return true;
 }
 
-static const char *scan_message(struct scan *s, const ProtobufCMessageDescriptor *d, unsigned depth)
+/* Whatever type; see ARENA. */
+static void *arena_take(struct batch_decoder *d, size_t bytes)
 {
-    uint64_t last = 0;
-    assert(depth < SCAN_DEPTH_MAX);
-    while (s->p < s->end) {
-        uint64_t tag;
-        if (!take_varint(s, &tag)) return "bad tag";
-        uint64_t number = tag >> 3;
-        const ProtobufCFieldDescriptor *field =
-            number <= UINT32_MAX ? protobuf_c_message_descriptor_get_field(d, (unsigned)number) : NULL;
-        if (!field) return "unknown field";
-        bool again =
-            number == last && field->label == PROTOBUF_C_LABEL_REPEATED && field->type == PROTOBUF_C_TYPE_STRING;
-        if (number <= last && !again) return "fields out of order";
-        last = number;
-        const char *wrong = scan_value(s, field, tag & 7, depth);
-        if (wrong) return wrong;
-    }
-    return NULL;
-}
-
-static void *arena_alloc(void *arg, size_t size)
-{
-    struct batch_decoder *d = arg;
-    size_t rounded = (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    assert(rounded <= d->arena_bytes - d->arena_used); /* arena_reserve() */
+    size_t rounded = (bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t) * sizeof(uint64_t);
+    assert(rounded <= d->arena_bytes - d->arena_used);
     void *p = d->arena + d->arena_used;
     d->arena_used += rounded;
     return p;
 }
 
-static void arena_free(void *arg, void *p)
+static enum sg_error arena_reserve(struct batch_decoder *d, size_t length)
 {
-    (void)arg;
-    (void)p;
+    size_t need = ARENA_BYTES_PER_BYTE * (length + 1);
+    d->arena_used = 0;
+    if (need <= d->arena_bytes) return SG_OK;
+    free(d->arena);
+    d->arena_bytes = 0;
+    d->arena = malloc(need);
+    if (!d->arena) return SG_ERR_NOMEM;
+    d->arena_bytes = need;
+    return SG_OK;
 }
+
+/* ---- columns ---- */
+
+/* What a column holds from least to greatest, times with their sign turned so that they compare as unsigned. */
+struct range {
+    uint64_t least, most;
+};
+#define SIGN (UINT64_C(1) << 63)
+
+static bool in_range(const struct decoding *g, const struct part *part, struct range r)
+{
+    uint64_t count;
+    if (part->form == FORM_TIME)
+        return r.least >= ((uint64_t)-g->out->base_ms ^ SIGN) &&
+               r.most <= ((uint64_t)(WALL_MS_MAX - g->out->base_ms) ^ SIGN);
+    if (!part->count_at) return r.least >= part->least && r.most <= part->most;
+    memcpy(&count, (const char *)g->out + part->count_at, sizeof count);
+    return r.most < count;
+}
+
+/* A number ends with a byte below 0x80. They are taken from blocks of 64 bytes: first it is found where all of them
+ * end, then each is had with one load, whatever its length. To go from byte to byte would take a branch for each, and
+ * how long the next number is is what no processor can guess. A number of eight bytes may begin with the block's last.
+ */
+enum { BLOCK = 64, BLOCK_READ = BLOCK + 7 };
+
+/* Bit i: byte i ends a number. */
+static inline uint64_t ends_in(const uint8_t *block)
+{
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < BLOCK / sizeof(uint64_t); i++) {
+        uint64_t eight;
+        memcpy(&eight, block + i * sizeof eight, sizeof eight);
+        eight = ~le64toh(eight) >> 7 & UINT64_C(0x0101010101010101);
+        mask |= (eight * UINT64_C(0x0102040810204080) >> 56) << 8 * i; /* one bit of each byte, side by side */
+    }
+    return mask;
+}
+
+/* The seven bits of each of the number's bytes, side by side. length: 1 to 8. */
+static inline uint64_t number_of(const uint8_t *p, unsigned length)
+{
+    uint64_t x;
+    memcpy(&x, p, sizeof x);
+    x = le64toh(x) & UINT64_MAX >> (64 - 8 * length) & UINT64_C(0x7f7f7f7f7f7f7f7f);
+    x = (x & UINT64_C(0x007f007f007f007f)) | (x & UINT64_C(0x7f007f007f007f00)) >> 1;
+    x = (x & UINT64_C(0x00003fff00003fff)) | (x & UINT64_C(0x3fff00003fff0000)) >> 2;
+    return (x & UINT64_C(0x000000000fffffff)) | (x & UINT64_C(0x0fffffff00000000)) >> 4;
+}
+
+/* One of more than eight bytes. */
+static bool long_number(const uint8_t *p, const uint8_t *end, uint64_t *out)
+{
+    struct wire one = {p, end};
+    return take_varint(&one, out);
+}
+
+/* Puts a number into its column; gives what it compares as. */
+static inline uint64_t put_number(void *column, size_t i, enum form form, uint64_t v)
+{
+    if (form == FORM_U32) ((uint32_t *)column)[i] = (uint32_t)v; /* the range is checked as of v */
+    if (form == FORM_U64) ((uint64_t *)column)[i] = v;
+    if (form != FORM_TIME) return v;
+    ((int64_t *)column)[i] = (int64_t)((v >> 1) ^ -(v & 1));
+    return (v >> 1) ^ -(v & 1) ^ SIGN;
+}
+
+/* Made for each form: what form it is costs nothing in here. Gives how many numbers w held, SIZE_MAX when one of them
+ * has more than 64 bits or no end. */
+__attribute__((always_inline)) static inline size_t read_numbers(struct wire w, const uint8_t *readable, enum form form,
+                                                                 void *column, struct range *r)
+{
+    uint8_t last[BLOCK_READ] = {0};
+    uint64_t least = UINT64_MAX, most = 0;
+    size_t count = 0;
+    while (w.p < w.end) {
+        size_t left = (size_t)(w.end - w.p), start = 0;
+        const uint8_t *block = w.p;
+        if (readable - w.p < BLOCK_READ) block = memcpy(last, w.p, left < BLOCK ? left : BLOCK);
+        uint64_t stops = ends_in(block) & (left < BLOCK ? (UINT64_C(1) << left) - 1 : UINT64_MAX);
+        if (!stops) return SIZE_MAX;
+        for (; stops; stops &= stops - 1) {
+            size_t end = (size_t)__builtin_ctzll(stops) + 1;
+            uint64_t v;
+            if (end - start <= sizeof v)
+                v = number_of(block + start, (unsigned)(end - start));
+            else if (!long_number(block + start, block + end, &v))
+                return SIZE_MAX;
+            v = put_number(column, count++, form, v);
+            least = v < least ? v : least;
+            most = v > most ? v : most;
+            start = end;
+        }
+        w.p += start;
+    }
+    *r = (struct range){least, most};
+    return count;
+}
+
+static size_t read_column(const struct wire *w, const uint8_t *readable, enum form form, void *column, struct range *r)
+{
+    switch (form) {
+    case FORM_U32: return read_numbers(*w, readable, FORM_U32, column, r);
+    case FORM_U64: return read_numbers(*w, readable, FORM_U64, column, r);
+    default: return read_numbers(*w, readable, FORM_TIME, column, r);
+    }
+}
+
+static enum sg_error take_column(struct decoding *g, const struct message *m, const struct part *part,
+                                 const struct wire *w, void *rows)
+{
+    size_t *row_count = rows;
+    struct range r;
+    void *column = g->d->arena + g->d->arena_used;
+    size_t count = read_column(w, g->end, part->form, column, &r);
+    if (count == SIZE_MAX) return wrong(g, m->name, "bad number");
+    if (part == m->part) *row_count = count;
+    if (count == 0) return SG_OK;
+    if (count != *row_count) return wrong(g, m->name, "columns differ in length");
+    if (!in_range(g, part, r)) return out_of_range(g, m, part);
+    (void)arena_take(g->d, count * (part->form == FORM_U32 ? sizeof(uint32_t) : sizeof(uint64_t)));
+    memcpy((char *)rows + part->at, &column, sizeof column);
+    return SG_OK;
+}
+
+/* What is not written is zero, where that is allowed. */
+static enum sg_error absent_columns(struct decoding *g, const struct message *m, const void *rows)
+{
+    size_t row_count;
+    memcpy(&row_count, rows, sizeof row_count);
+    for (size_t i = 1; row_count && i < m->parts; i++) {
+        const struct part *part = &m->part[i];
+        const void *column;
+        memcpy(&column, (const char *)rows + part->at, sizeof column);
+        const uint64_t zero = part->form == FORM_TIME ? SIGN : 0;
+        if (!column && !in_range(g, part, (struct range){zero, zero})) return out_of_range(g, m, part);
+    }
+    return SG_OK;
+}
+
+/* ---- names ---- */
+
+static bool name_ok(const struct part *part, const struct wire *name)
+{
+    size_t length = (size_t)(name->end - name->p);
+    bool none_allowed = part->at == offsetof(struct batch, projects);
+    return none_allowed ? id_valid_or_none((const char *)name->p, length) : id_valid((const char *)name->p, length);
+}
+
+static char *copied(char *to, const struct wire *name)
+{
+    size_t length = (size_t)(name->end - name->p);
+    memcpy(to, name->p, length);
+    to[length] = '\0';
+    return to + length + 1;
+}
+
+/* w stands behind the first name's tag; all that follow with this tag are taken. */
+static enum sg_error take_names(struct decoding *g, const struct part *part, uint64_t tag, struct wire *w, void *into)
+{
+    struct wire again = *w, name;
+    size_t count = 0, bytes = 0;
+    uint64_t next = tag;
+    for (struct wire ahead = *w; next == tag; count++) {
+        *w = ahead;
+        if (!take_bytes(w, &name)) return wrong(g, part->what, "bad length");
+        if (!name_ok(part, &name)) return wrong(g, part->what, "bad identifier");
+        bytes += (size_t)(name.end - name.p) + 1;
+        ahead = *w;
+        if (!take_varint(&ahead, &next)) next = 0; /* the end, or what the caller will find */
+    }
+    if (count > BATCH_NAMES_MAX) return wrong(g, part->what, "too many names");
+    char **names = arena_take(g->d, count * sizeof *names), *end = arena_take(g->d, bytes);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) (void)take_varint(&again, &next);
+        (void)take_bytes(&again, &name);
+        names[i] = end;
+        end = copied(end, &name);
+    }
+    memcpy((char *)into + part->at, &names, sizeof names);
+    memcpy((char *)into + part->count_at, &count, sizeof count);
+    return SG_OK;
+}
+
+static enum sg_error take_text(struct decoding *g, const struct part *part, const struct wire *text, void *into)
+{
+    if (!name_ok(part, text)) return wrong(g, part->what, "bad identifier");
+    char *copy = arena_take(g->d, (size_t)(text->end - text->p) + 1);
+    (void)copied(copy, text);
+    memcpy((char *)into + part->at, &copy, sizeof copy);
+    return SG_OK;
+}
+
+/* ---- messages ---- */
+
+static enum sg_error take_number_field(struct decoding *g, const struct message *m, const struct part *part,
+                                       struct wire *w, void *into)
+{
+    uint64_t v;
+    if (!take_varint(w, &v)) return wrong(g, m->name, "bad number");
+    if (part->form == FORM_VERSION) {
+        g->versioned = v == BATCH_VERSION;
+        if (!g->versioned)
+            return sg_fail(g->f, SG_ERR_VERSION, "batch: version %llu is unknown", (unsigned long long)v);
+        return SG_OK;
+    }
+    if (!in_range(g, part, (struct range){v, v})) return out_of_range(g, m, part);
+    memcpy((char *)into + part->at, &v, sizeof v);
+    return SG_OK;
+}
+
+static enum sg_error take_message(struct decoding *g, const struct message *m, struct wire w, void *into);
+
+static enum sg_error take_bytes_field(struct decoding *g, const struct message *m, const struct part *part,
+                                      const struct wire *bytes, void *into)
+{
+    switch (part->form) {
+    case FORM_TEXT: return take_text(g, part, bytes, into);
+    case FORM_SHA256:
+        if (bytes->end - bytes->p != SHA256_BYTES) return wrong(g, m->name, "previous_sha256 has a wrong length");
+        memcpy(g->out->previous_sha256, bytes->p, SHA256_BYTES);
+        g->chained = true;
+        return SG_OK;
+    case FORM_ROWS: return take_message(g, part->message, *bytes, (char *)into + part->at);
+    default: return take_column(g, m, part, bytes, into);
+    }
+}
+
+static enum sg_error take_field(struct decoding *g, const struct message *m, uint64_t tag, struct wire *w, void *into)
+{
+    const struct part *part = &m->part[(tag >> 3) - 1];
+    struct wire bytes;
+    bool number = part->form == FORM_VERSION || part->form == FORM_NUMBER;
+    if ((tag & 7) != (number ? WIRE_VARINT : WIRE_LENGTH)) return wrong(g, m->name, "bad wire type");
+    if (number) return take_number_field(g, m, part, w, into);
+    if (part->form == FORM_NAMES) return take_names(g, part, tag, w, into);
+    if (!take_bytes(w, &bytes)) return wrong(g, m->name, "bad length");
+    return take_bytes_field(g, m, part, &bytes, into);
+}
+
+static enum sg_error take_message(struct decoding *g, const struct message *m, struct wire w, void *into)
+{
+    uint64_t last = 0;
+    enum sg_error e = SG_OK;
+    while (!e && w.p < w.end) {
+        uint64_t tag;
+        if (!take_varint(&w, &tag)) return wrong(g, m->name, "bad tag");
+        uint64_t number = tag >> 3;
+        if (number == 0 || number > m->parts) return wrong(g, m->name, "unknown field");
+        if (number <= last) return wrong(g, m->name, "fields out of order");
+        last = number;
+        e = take_field(g, m, tag, &w, into);
+    }
+    return !e && m->columns ? absent_columns(g, m, into) : e;
+}
+
+/* ---- what takes more than one field ---- */
+
+static const char *head_wrong(const struct decoding *g)
+{
+    const struct batch *b = g->out;
+    if (!b->runner || !b->region) return "runner or region is missing";
+    if (b->epoch == 0 || b->seq == 0) return "epoch or seq is missing";
+    if (g->chained != (b->seq > 1)) return "previous_sha256 has a wrong length";
+    return NULL;
+}
+
+static bool slices_cross_minutes(const struct batch *b)
+{
+    const struct batch_slices *s = &b->slices;
+    for (size_t i = 0; i < s->count; i++) {
+        int64_t start = b->base_ms + column_i64(s->start_ms, i);
+        if (start % MINUTE_MS + column_u32(s->length_ms, i) > MINUTE_MS) return true;
+    }
+    return false;
+}
+
+size_t batch_row_count(const struct batch *b)
+{
+    return b->slices.count + b->starts.count + b->states.count + b->ends.count + b->execs.count + b->api_calls.count +
+           b->capacities.count + b->gaps.count;
+}
+
+static enum sg_error check_whole(struct decoding *g)
+{
+    const char *what = head_wrong(g);
+    if (!g->versioned) return sg_fail(g->f, SG_ERR_VERSION, "batch: has no version");
+    if (what) return wrong(g, whole.name, what);
+    if (slices_cross_minutes(g->out)) return wrong(g, "slices", "across a minute");
+    if (batch_row_count(g->out) > BATCH_ROWS_MAX) return wrong(g, whole.name, "too many rows");
+    return SG_OK;
+}
+
+/* ---- interface ---- */
 
 enum sg_error batch_decoder_init(struct batch_decoder *d)
 {
@@ -113,293 +523,15 @@ void batch_decoder_destroy(struct batch_decoder *d)
     *d = (struct batch_decoder){0};
 }
 
-/* Room for everything that protobuf-c can ask for: a column's entry is at least one byte on the wire and at most eight
- * in memory. */
-static enum sg_error arena_reserve(struct batch_decoder *d, size_t length, size_t names)
-{
-    size_t need = ARENA_BYTES_BASE + 10 * length + ARENA_BYTES_PER_NAME * names;
-    d->arena_used = 0;
-    if (need <= d->arena_bytes) return SG_OK;
-    free(d->arena);
-    d->arena_bytes = 0;
-    d->arena = malloc(need);
-    if (!d->arena) return SG_ERR_NOMEM;
-    d->arena_bytes = need;
-    return SG_OK;
-}
-
-/* ---- checks; each gives NULL or the rule that is broken ---- */
-
-#define COLUMN(kind, name)                                                                                             \
-    if (m->n_##name != 0 && m->n_##name != out->count) return kind ": columns differ in length";                       \
-    out->name = m->n_##name ? m->name : NULL;
-
-static const char *names_wrong(char *const *names, size_t count, bool none_allowed)
-{
-    for (size_t i = 0; i < count; i++) {
-        size_t length = strlen(names[i]);
-        if (!(none_allowed ? id_valid_or_none(names[i], length) : id_valid(names[i], length))) return "bad identifier";
-    }
-    return NULL;
-}
-
-static bool all_below(const uint32_t *column, size_t count, uint64_t limit)
-{
-    uint32_t max = 0;
-    if (count == 0) return true;
-    if (!column) return limit > 0;
-    for (size_t i = 0; i < count; i++) max = column[i] > max ? column[i] : max;
-    return max < limit;
-}
-
-static bool all_at_most(const uint64_t *column, size_t count, uint64_t limit)
-{
-    uint64_t max = 0;
-    for (size_t i = 0; column && i < count; i++) max = column[i] > max ? column[i] : max;
-    return max <= limit;
-}
-
-/* base is checked first, so neither bound overflows. */
-static bool times_ok(const int64_t *column, size_t count, int64_t base)
-{
-    int64_t low = 0, high = 0;
-    for (size_t i = 0; column && i < count; i++) {
-        low = column[i] < low ? column[i] : low;
-        high = column[i] > high ? column[i] : high;
-    }
-    return low >= -base && high <= WALL_MS_MAX - base;
-}
-
-static const char *sandboxes_check(const Sandglass__V1__Sandboxes *m, const struct batch *b,
-                                   struct batch_sandboxes *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_id;
-    out->id = m->id;
-    COLUMN("sandboxes", team)
-    COLUMN("sandboxes", project)
-    COLUMN("sandboxes", vcpus)
-    COLUMN("sandboxes", mem_mib)
-    COLUMN("sandboxes", disk_mib)
-    if (out->count > BATCH_NAMES_MAX) return "sandboxes: too many";
-    if (names_wrong(out->id, out->count, false)) return "sandboxes: bad identifier";
-    if (!all_below(out->team, out->count, b->team_count)) return "sandboxes: team out of range";
-    if (!all_below(out->project, out->count, b->project_count)) return "sandboxes: project out of range";
-    if (!all_below(out->vcpus, out->count, VCPUS_MAX + 1) || !all_below(out->mem_mib, out->count, MEM_MIB_MAX + 1) ||
-        !all_below(out->disk_mib, out->count, DISK_MIB_MAX + UINT64_C(1)))
-        return "sandboxes: allocation out of range";
-    for (size_t i = 0; i < out->count; i++)
-        if (column_u32(out->vcpus, i) == 0 || column_u32(out->mem_mib, i) == 0)
-            return "sandboxes: allocation out of range";
-    return NULL;
-}
-
-static const char *slices_check(const Sandglass__V1__Slices *m, const struct batch *b, struct batch_slices *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_sandbox;
-    out->sandbox = m->sandbox;
-    COLUMN("slices", start_ms)
-    COLUMN("slices", length_ms)
-    COLUMN("slices", cpu_us)
-    COLUMN("slices", net_rx_bytes)
-    COLUMN("slices", net_tx_bytes)
-    COLUMN("slices", io_read_bytes)
-    COLUMN("slices", io_write_bytes)
-    COLUMN("slices", mem_bytes)
-    if (!all_below(out->sandbox, out->count, b->sandboxes.count)) return "slices: sandbox out of range";
-    if (!times_ok(out->start_ms, out->count, b->base_ms)) return "slices: time out of range";
-    for (size_t i = 0; i < out->count; i++) {
-        int64_t start = b->base_ms + column_i64(out->start_ms, i);
-        if (start % MINUTE_MS + column_u32(out->length_ms, i) > MINUTE_MS) return "slices: across a minute";
-    }
-    if (!all_at_most(out->cpu_us, out->count, COUNTER_MAX) ||
-        !all_at_most(out->net_rx_bytes, out->count, COUNTER_MAX) ||
-        !all_at_most(out->net_tx_bytes, out->count, COUNTER_MAX) ||
-        !all_at_most(out->io_read_bytes, out->count, COUNTER_MAX) ||
-        !all_at_most(out->io_write_bytes, out->count, COUNTER_MAX) ||
-        !all_at_most(out->mem_bytes, out->count, COUNTER_MAX))
-        return "slices: counter out of range";
-    return NULL;
-}
-
-static const char *starts_check(const Sandglass__V1__Starts *m, const struct batch *b, struct batch_starts *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_sandbox;
-    out->sandbox = m->sandbox;
-    COLUMN("starts", at_ms)
-    COLUMN("starts", origin)
-    COLUMN("starts", create_ms)
-    if (!all_below(out->sandbox, out->count, b->sandboxes.count)) return "starts: sandbox out of range";
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "starts: time out of range";
-    if (!all_below(out->origin, out->count, ORIGINS + 1)) return "starts: origin out of range";
-    if (!all_below(out->create_ms, out->count, DAY_MS + 1)) return "starts: create_ms out of range";
-    return NULL;
-}
-
-static const char *states_check(const Sandglass__V1__States *m, const struct batch *b, struct batch_states *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_sandbox;
-    out->sandbox = m->sandbox;
-    COLUMN("states", at_ms)
-    COLUMN("states", state)
-    if (!all_below(out->sandbox, out->count, b->sandboxes.count)) return "states: sandbox out of range";
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "states: time out of range";
-    if (!all_below(out->state, out->count, SANDBOX_HIBERNATED + 1)) return "states: state out of range";
-    return NULL;
-}
-
-static const char *ends_check(const Sandglass__V1__Ends *m, const struct batch *b, struct batch_ends *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_sandbox;
-    out->sandbox = m->sandbox;
-    COLUMN("ends", at_ms)
-    COLUMN("ends", reason)
-    COLUMN("ends", mem_peak_bytes)
-    if (!all_below(out->sandbox, out->count, b->sandboxes.count)) return "ends: sandbox out of range";
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "ends: time out of range";
-    if (!all_below(out->reason, out->count, REASONS)) return "ends: reason out of range";
-    if (!all_at_most(out->mem_peak_bytes, out->count, COUNTER_MAX)) return "ends: mem_peak_bytes out of range";
-    return NULL;
-}
-
-static const char *execs_check(const Sandglass__V1__Execs *m, const struct batch *b, struct batch_execs *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_sandbox;
-    out->sandbox = m->sandbox;
-    COLUMN("execs", at_ms)
-    COLUMN("execs", exit_code)
-    COLUMN("execs", duration_ms)
-    if (!all_below(out->sandbox, out->count, b->sandboxes.count)) return "execs: sandbox out of range";
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "execs: time out of range";
-    if (!all_below(out->exit_code, out->count, EXIT_CODES)) return "execs: exit_code out of range";
-    if (!all_at_most(out->duration_ms, out->count, COUNTER_MAX)) return "execs: duration_ms out of range";
-    return NULL;
-}
-
-static const char *api_calls_check(const Sandglass__V1__ApiCalls *m, const struct batch *b, struct batch_api_calls *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_team;
-    out->team = m->team;
-    COLUMN("api_calls", project)
-    COLUMN("api_calls", at_ms)
-    COLUMN("api_calls", operation)
-    COLUMN("api_calls", status)
-    if (!all_below(out->team, out->count, b->team_count)) return "api_calls: team out of range";
-    if (!all_below(out->project, out->count, b->project_count)) return "api_calls: project out of range";
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "api_calls: time out of range";
-    if (!all_below(out->operation, out->count, OPERATIONS)) return "api_calls: operation out of range";
-    for (size_t i = 0; i < out->count; i++) {
-        uint32_t status = column_u32(out->status, i);
-        if (status < 100 || status > 599) return "api_calls: status out of range";
-    }
-    return NULL;
-}
-
-static const char *capacities_check(const Sandglass__V1__Capacities *m, const struct batch *b,
-                                    struct batch_capacities *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_at_ms;
-    out->at_ms = m->at_ms;
-    COLUMN("capacities", vcpus_total)
-    COLUMN("capacities", mem_mib_total)
-    COLUMN("capacities", disk_mib_total)
-    COLUMN("capacities", warm)
-    COLUMN("capacities", vcpus_allocated)
-    COLUMN("capacities", mem_mib_allocated)
-    COLUMN("capacities", disk_mib_allocated)
-    COLUMN("capacities", sandboxes_running)
-    if (!times_ok(out->at_ms, out->count, b->base_ms)) return "capacities: time out of range";
-    return NULL;
-}
-
-static const char *gaps_check(const Sandglass__V1__Gaps *m, const struct batch *b, struct batch_gaps *out)
-{
-    if (!m) return NULL;
-    out->count = m->n_from_ms;
-    out->from_ms = m->from_ms;
-    COLUMN("gaps", to_ms)
-    COLUMN("gaps", first_n)
-    COLUMN("gaps", last_n)
-    if (!times_ok(out->from_ms, out->count, b->base_ms) || !times_ok(out->to_ms, out->count, b->base_ms))
-        return "gaps: time out of range";
-    return NULL;
-}
-
-static const char *head_check(const Sandglass__V1__Batch *m, struct batch *out)
-{
-    if (!id_valid(m->runner, strlen(m->runner))) return "runner: bad identifier";
-    if (!id_valid(m->region, strlen(m->region))) return "region: bad identifier";
-    if (m->epoch == 0 || m->seq == 0) return "epoch or seq is zero";
-    if (m->previous_sha256.len != (m->seq == 1 ? 0 : SHA256_BYTES)) return "previous_sha256 has a wrong length";
-    if (m->complete_through_ms > (uint64_t)WALL_MS_MAX || m->base_ms > (uint64_t)WALL_MS_MAX)
-        return "head: time out of range";
-    if (m->n_teams > BATCH_NAMES_MAX || m->n_projects > BATCH_NAMES_MAX) return "dictionary: too many names";
-    if (names_wrong(m->teams, m->n_teams, false)) return "teams: bad identifier";
-    if (names_wrong(m->projects, m->n_projects, true)) return "projects: bad identifier";
-    out->runner = m->runner;
-    out->region = m->region;
-    out->epoch = m->epoch;
-    out->seq = m->seq;
-    if (m->previous_sha256.len) memcpy(out->previous_sha256, m->previous_sha256.data, SHA256_BYTES);
-    out->complete_through_ms = (int64_t)m->complete_through_ms;
-    out->base_ms = (int64_t)m->base_ms;
-    out->team_count = m->n_teams;
-    out->teams = m->teams;
-    out->project_count = m->n_projects;
-    out->projects = m->projects;
-    if (m->totals) {
-        const Sandglass__V1__Totals *t = m->totals;
-        out->totals =
-            (struct batch_totals){t->vcpu_ms, t->mem_mib_ms, t->disk_mib_ms, t->running_ms, t->events, t->refused};
-    }
-    return NULL;
-}
-
-size_t batch_row_count(const struct batch *b)
-{
-    return b->slices.count + b->starts.count + b->states.count + b->ends.count + b->execs.count + b->api_calls.count +
-           b->capacities.count + b->gaps.count;
-}
-
-static const char *rows_check(const Sandglass__V1__Batch *m, struct batch *out)
-{
-    const char *wrong = sandboxes_check(m->sandboxes, out, &out->sandboxes);
-    if (!wrong) wrong = slices_check(m->slices, out, &out->slices);
-    if (!wrong) wrong = starts_check(m->starts, out, &out->starts);
-    if (!wrong) wrong = states_check(m->states, out, &out->states);
-    if (!wrong) wrong = ends_check(m->ends, out, &out->ends);
-    if (!wrong) wrong = execs_check(m->execs, out, &out->execs);
-    if (!wrong) wrong = api_calls_check(m->api_calls, out, &out->api_calls);
-    if (!wrong) wrong = capacities_check(m->capacities, out, &out->capacities);
-    if (!wrong) wrong = gaps_check(m->gaps, out, &out->gaps);
-    if (!wrong && batch_row_count(out) > BATCH_ROWS_MAX) wrong = "too many rows";
-    return wrong;
-}
-
 enum sg_error batch_decode(struct batch_decoder *d, const uint8_t *bytes, size_t length, struct batch *out,
                            struct sg_fault *f)
 {
-    struct scan s = {bytes, bytes + length, 0};
+    struct decoding g = {.d = d, .out = out, .end = bytes + length, .f = f};
     *out = (struct batch){0};
     if (length > BATCH_BYTES_MAX) return sg_fail(f, SG_ERR_LIMIT, "batch: longer than %d bytes", BATCH_BYTES_MAX);
-    const char *wrong = scan_message(&s, &sandglass__v1__batch__descriptor, 0);
-    if (!wrong && s.names > 3 * (size_t)BATCH_NAMES_MAX + 2) wrong = "dictionary: too many names";
-    if (wrong) return sg_fail(f, SG_ERR_MALFORMED, "batch: %s", wrong);
-    if (arena_reserve(d, length, s.names)) return sg_fail(f, SG_ERR_NOMEM, "batch: no memory for %zu bytes", length);
-    ProtobufCAllocator allocator = {arena_alloc, arena_free, d};
-    Sandglass__V1__Batch *m = sandglass__v1__batch__unpack(&allocator, length, bytes);
-    if (!m) return sg_fail(f, SG_ERR_MALFORMED, "batch: not the wire format");
-    if (m->version != BATCH_VERSION) return sg_fail(f, SG_ERR_VERSION, "batch: version %u is unknown", m->version);
-    wrong = head_check(m, out);
-    if (!wrong) wrong = rows_check(m, out);
-    return wrong ? sg_fail(f, SG_ERR_MALFORMED, "batch: %s", wrong) : SG_OK;
+    if (arena_reserve(d, length)) return sg_fail(f, SG_ERR_NOMEM, "batch: no memory for %zu bytes", length);
+    enum sg_error e = take_message(&g, &whole, (struct wire){bytes, bytes + length}, out);
+    return e ? e : check_whole(&g);
 }
 
 void batch_sha256(const uint8_t *bytes, size_t length, uint8_t out[static SHA256_BYTES])

@@ -1,9 +1,9 @@
 /* The batch: what one Kafka message of sandglass.events holds. Encoded form: proto/batch.proto, proto/batch.md.
  *
- * Pure: bytes to checked rows and back, protobuf-c for the wire, no other library but libcrypto's SHA-256 for the
+ * Pure: bytes to checked rows (batch.c) and back (batch_builder.c, with protobuf-c), and libcrypto's SHA-256 for the
  * chain.
  *
- * READING  batch_decode() unpacks into an arena owned by `struct batch_decoder`, checks everything below once, and
+ * READING  batch_decode() reads into an arena owned by `struct batch_decoder`, checks everything below as it goes, and
  * gives `struct batch`, whose pointers live until the next decode or destroy. After that the rows can be used without a
  * check:
  *            1. version is 1; runner, region, teams, projects ("-" allowed only there), sandbox ids are identifiers;
@@ -13,8 +13,9 @@
  *            4. dictionary indexes are below their dictionary's count; enums and ranges as in ingest.md
  *            5. 0 <= time <= WALL_MS_MAX after adding base; a slice does not cross a minute; length <= MINUTE_MS
  *            6. rows <= BATCH_ROWS_MAX, bytes <= BATCH_BYTES_MAX, dictionaries <= BATCH_NAMES_MAX
- *          Before anything is allocated the bytes are scanned: declared counts are bounded by what the container could
- * hold. WRITING  batch_builder_*: the meter appends rows; batch_builder_seal() gives the bytes. The builder refuses
+ *          Memory follows from the bytes that are there, not from what they declare.
+ *
+ * WRITING  batch_builder_*: the meter appends rows; batch_builder_seal() gives the bytes. The builder refuses
  * with SG_ERR_LIMIT when a limit would be passed: seal first, then append again. */
 #ifndef PROTO_BATCH_H
 #define PROTO_BATCH_H

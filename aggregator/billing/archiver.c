@@ -43,7 +43,7 @@ static enum sg_error pile_seal(struct pile *p)
 static enum sg_error pile_commit(struct exporter *x, struct shard *s, struct pile *p, struct sg_fault *f)
 {
     if (p->count == 0) return SG_OK;
-    health_doing(&x->health, "a commit of the archive to Kafka");
+    shard_calls(x, s, "a commit of the archive to Kafka");
     enum sg_error e = txlog_append(s->log, p->record, p->count, NULL, f);
     health_doing(&x->health, NULL);
     if (e == SG_OK) {

@@ -154,6 +154,7 @@ enum sg_error exporter_init(struct exporter *x, const struct exporter_config *co
     if (e == SG_OK) e = take_properties(x, f);
     if (e == SG_OK) e = make_shards(x, f);
     if (e == SG_OK) e = make_clients(x, f);
+    if (e == SG_OK) x->control_heard_at = x->redis_heard_at = loop_now(&x->loop);
     return e;
 }
 
@@ -211,6 +212,7 @@ static enum sg_error follow_control(struct exporter *x, struct boot_ms now, stru
         log_fault(LOG_WARN, "kafka_unreachable", &f);
         return SG_OK;
     }
+    x->control_heard_at = loop_now(&x->loop);
     health_clear(&x->health, EXPORTER_CONTROL);
     if (lag == 0 && !x->facts_known) log_event(LOG_INFO, "control_read", "accounts=%zu", x->facts.account_count);
     x->facts_known |= lag == 0;
@@ -261,6 +263,7 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     }
     log_fault(LOG_WARN, "meters_not_known", f);
     health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters");
+    health_fault_began(&x->health, EXPORTER_STRIPE, now);
     x->meters_at.v = now.v + backoff_next(&x->pause_backoff);
     return e == SG_ERR_CONFIG ? e : SG_OK;
 }
@@ -293,11 +296,11 @@ static void tend_shard(struct exporter *x, struct shard *s)
 
 enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f)
 {
-    struct boot_ms now = loop_now(&x->loop);
-    enum sg_error e = follow_control(x, now, f);
-    if (e == SG_OK) e = learn_meters(x, now, f);
+    enum sg_error e = learn_meters(x, loop_now(&x->loop), f);
+    if (e == SG_OK) e = follow_control(x, loop_now(&x->loop), f);
     if (e != SG_OK) return e;
     exporter_probe_redis(x);
+    exporter_show(x); /* what these have found is told before a commit may hang */
     for (size_t i = 0; i < x->shard_count && !on_wait(x); i++) {
         tend_shard(x, &x->shard[i]);
         exporter_show(x);

@@ -129,6 +129,7 @@ struct shard {
     uint64_t incarnation; /* of the book */
     struct book book;
     struct boot_ms open_at, opened_at; /* not before; when it was */
+    struct boot_ms called_at;          /* when the last call to Kafka began */
     struct sg_fault closed_by;         /* why it is closed; OK: it never was open */
     struct sg_fault cycle_fault;       /* of the last cycle; OK: it went well */
     struct watermark mark;             /* as last seen */
@@ -179,9 +180,9 @@ struct exporter {
     struct txlog_reader *control;
     struct control_view facts;
     bool facts_known;
-    struct boot_ms control_check_at;
-    struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
-    struct boot_ms redis_probe_at;
+    struct boot_ms control_check_at, control_heard_at; /* when Kafka is asked next; when it last answered */
+    struct sg_fault control_unread;                    /* why the control topic cannot be followed; OK: it can */
+    struct boot_ms redis_probe_at, redis_heard_at;
     struct sg_fault redis_unread; /* why Redis did not answer when it was asked last; OK: it did */
     struct shard *shard;
     size_t shard_count;
@@ -250,6 +251,8 @@ void exporter_show(struct exporter *x);
 void shard_open(struct exporter *x, struct shard *s);
 /* Gives up log and book after an error of the log; schedules the next open. */
 void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why);
+/* Before a call to Kafka that may hang: what it is, with an article. Afterwards: health_doing(NULL). */
+void shard_calls(struct exporter *x, struct shard *s, const char *what);
 /* Commits records, folds them, writes their billing cells. On failure the shard is closed. */
 SG_MUST_USE enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct ledger_record *records,
                                        size_t count, struct sg_fault *f);

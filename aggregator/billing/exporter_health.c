@@ -109,12 +109,17 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
                                                         EXPORTER_ARCHIVE};
     static const struct sg_fault late = {SG_ERR_TIMEOUT, "closed windows wait for the archive"};
     const struct sg_fault *fault[EXPORTER_COMPONENT_COUNT] = {0};
+    struct boot_ms began[EXPORTER_COMPONENT_COUNT];
     struct sg_fault unread, unarchived;
     uint64_t late_ms = ARCHIVE_ROUNDS_LATE * x->config->archive_interval_ms + MINUTE_MS;
+    for (size_t i = 0; i < EXPORTER_COMPONENT_COUNT; i++) began[i] = loop_now(&x->loop);
     for (size_t i = 0; i < x->shard_count; i++) {
         const struct shard *s = &x->shard[i];
         enum exporter_component c = component_of(s->closed_by.code);
-        if (!s->log && s->closed_by.code && !fault[c]) fault[c] = &s->closed_by;
+        if (!s->log && s->closed_by.code && !fault[c]) {
+            fault[c] = &s->closed_by;
+            began[c] = s->called_at;
+        }
         if (s->log && s->cycle_fault.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &s->cycle_fault;
         const struct sg_fault *archive = s->archiving.fault.code ? &s->archiving.fault : &s->archived.fault;
         if (s->log && archive->code && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = archive;
@@ -122,7 +127,9 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
         fault[EXPORTER_ARCHIVE] = &late;
     if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
+    if (x->control_unread.code) began[EXPORTER_KAFKA] = x->control_heard_at;
     if (x->redis_unread.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &x->redis_unread;
+    if (x->redis_unread.code) began[EXPORTER_REDIS] = x->redis_heard_at;
     (void)sg_fail(&unread, SG_ERR_CORRUPT, "%" PRIu64 " hours of the view are not understood, and not billed",
                   sum->tally.unread);
     (void)sg_fail(&unarchived, SG_ERR_CORRUPT, "%" PRIu64 " cells of the view are not understood, and not archived",
@@ -134,6 +141,7 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
             health_take_fault(&x->health, of_shards[i], fault[of_shards[i]]);
         else
             health_clear(&x->health, of_shards[i]);
+        health_fault_began(&x->health, of_shards[i], began[of_shards[i]]);
     }
 }
 
@@ -147,6 +155,7 @@ static void judge_silence(struct exporter *x, const struct standing *sum)
     if (clock_since(now, since) > UNANSWERED_MS) {
         x->unheard = true;
         health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
+        health_fault_began(&x->health, EXPORTER_STRIPE, since);
     } else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable) {
         x->unheard = false;
         health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
@@ -186,6 +195,7 @@ void exporter_probe_redis(struct exporter *x)
     health_doing(&x->health, "a question to Redis");
     x->redis_unread = redis_store_probe(x->store, (uint32_t)x->shard_count, &f) ? f : (struct sg_fault){0};
     health_doing(&x->health, NULL);
+    if (!x->redis_unread.code) x->redis_heard_at = loop_now(&x->loop);
     x->redis_probe_at.v = loop_now(&x->loop).v + REDIS_PROBE_MS;
 }
 

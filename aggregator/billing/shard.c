@@ -39,13 +39,19 @@ static enum sg_error on_fold(void *arg, const struct txlog_record *record, struc
     return fold_into(arg, record, NULL, f);
 }
 
+void shard_calls(struct exporter *x, struct shard *s, const char *what)
+{
+    s->called_at = loop_now(&x->loop);
+    health_doing(&x->health, what);
+}
+
 void shard_open(struct exporter *x, struct shard *s)
 {
     struct txlog_config config;
     struct sg_fault f = {0};
     char id[256];
     log_config(x, s, &config, id, sizeof id);
-    health_doing(&x->health, "the opening of a shard of the ledger in Kafka");
+    shard_calls(x, s, "the opening of a shard of the ledger in Kafka");
     enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &s->book, &f);
     health_doing(&x->health, NULL);
     if (e != SG_OK) {
@@ -254,7 +260,7 @@ enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct led
     assert(count <= EXPORTER_RESULTS_MAX);
     if (count == 0) return SG_OK;
     enum sg_error e = encode_all(records, count, &all, slices, f);
-    health_doing(&x->health, "a commit to the ledger in Kafka");
+    shard_calls(x, s, "a commit to the ledger in Kafka");
     if (e == SG_OK) e = txlog_append(s->log, slices, count, offsets, f);
     health_doing(&x->health, NULL);
     if (e == SG_OK) e = fold_committed(x, s, records, offsets, count, f);

@@ -35,12 +35,18 @@ static void step(void *arg)
     billing_act(o->billing);
 }
 
+static void settle(void *arg)
+{
+    billing_store_settle(arg);
+}
+
 static void settle_down(struct billing_world *w, struct billing_store *t)
 {
     struct sim *s = w->sim;
     for (int i = 0; i < LAST_FLUSHES; i++) billing_store_flush(t);
     s->quiet = true;
     billing_quiet(w);
+    if (sim_draw(s, 2)) billing_check_told(w, settle, t);
     billing_store_settle(t);
     size_t records = 0;
     for (int i = 0, resting = 0; i < QUIET_STEPS && resting < REST_STEPS && !s->failed; i++) {

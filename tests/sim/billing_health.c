@@ -1,11 +1,18 @@
 /* Health tells the truth (design.md, law 9). When nothing is left to be billed, an exporter is well, but for what
- * people must look at. Then Stripe, Kafka or Redis falls silent: within ten seconds it is red and names the silent one,
- * for as long as that is silent. Then it is well again by itself. */
+ * people must look at. When Stripe, Kafka or Redis falls silent, then or in the middle of its work, it is red within
+ * ten seconds and names the silent one, for as long as that is silent. Then it is well again by itself. */
 #include <string.h>
 
 #include "tests/sim/billing_world.h"
 
-enum { TOLD_MS = 10 * SECOND_MS, SILENCE_MS = 30 * SECOND_MS, WELL_MS = 40 * SECOND_MS, TURNS_MOST = 300 };
+enum {
+    TOLD_MS = 10 * SECOND_MS,
+    SILENCE_MS = 45 * SECOND_MS,
+    WELL_MS = 40 * SECOND_MS,
+    WORK_MS = 3 * SECOND_MS,
+    TICK_MS = SECOND_MS / 2,
+    TURNS_MOST = 300
+};
 
 static const struct {
     enum billing_silent who;
@@ -42,23 +49,82 @@ static void go_on(struct billing_world *w, int64_t ms)
     for (int64_t end = w->sim->now + ms; w->sim->now < end && !w->sim->failed;) turn(w);
 }
 
-void billing_check_health(struct billing_world *w)
+/* ---- silence ---- */
+
+/* Who is silent since when; NULL: nobody. */
+struct silence {
+    struct billing_world *world;
+    const char *who;
+    int64_t begun;
+};
+
+/* Also in the middle of a turn, where it waits: then its main thread hangs. */
+static bool look(void *arg)
 {
-    size_t i = sim_draw(w->sim, sizeof silent / sizeof *silent);
-    struct billing_exporter *x = &w->x[w->owner];
+    const struct silence *s = arg;
+    struct billing_exporter *x = &s->world->x[s->world->owner];
     struct health_report r;
-    go_on(w, WELL_MS);
-    if (!w->sim->failed) check_well(w);
-    w->silent = silent[i].who;
-    ledgers_silence(w->silent == BILLING_SILENT_KAFKA);
-    for (int64_t begun = w->sim->now; w->sim->now < begun + SILENCE_MS && !w->sim->failed;) {
+    if (s->world->sim->now < s->begun + TOLD_MS || s->world->sim->failed) return false;
+    health_judge(&x->exporter.health, &r);
+    if (r.healthy || (!strstr(r.reason, s->who) && !strstr(r.reason, "main-thread")))
+        sim_fail(s->world->sim, "%s is silent for %d ms, and %s says: %s", s->who, (int)(s->world->sim->now - s->begun),
+                 x->actor.name, r.reason);
+    return false;
+}
+
+void billing_wait(struct billing_world *w, int64_t ms)
+{
+    for (int64_t end = w->sim->now + ms; w->sim->now < end;) {
+        w->sim->now += end - w->sim->now < TICK_MS ? end - w->sim->now : TICK_MS;
+        (void)w->onlooker.tick(w->onlooker.arg);
+    }
+}
+
+/* What it knew is gone: it asks for it. */
+static void start_anew(struct silence *s)
+{
+    struct billing_exporter *x = &s->world->x[s->world->owner];
+    billing_exporter_end(x);
+    billing_exporter_begin(s->world, x);
+    s->begun = s->world->sim->now;
+}
+
+/* In its first seconds there comes something to do; work NULL: there does not. */
+static void fall_silent(struct billing_world *w, void (*work)(void *arg), void *arg)
+{
+    size_t who = sim_draw(w->sim, sizeof silent / sizeof *silent);
+    struct silence s = {w, silent[who].name, w->sim->now};
+    int64_t work_at = s.begun + (int64_t)sim_draw(w->sim, WORK_MS);
+    w->silent = silent[who].who;
+    w->onlooker = (struct txlog_waiter){look, &s};
+    if (w->silent == BILLING_SILENT_KAFKA) ledgers_silence(w->onlooker);
+    while (w->sim->now < s.begun + SILENCE_MS && !w->sim->failed) {
+        if (work && w->sim->now >= work_at) {
+            work(arg);
+            work = NULL;
+            if (sim_draw(w->sim, 3) == 0) start_anew(&s);
+        }
         turn(w);
-        health_judge(&x->exporter.health, &r);
-        if (w->sim->now >= begun + TOLD_MS && (r.healthy || !strstr(r.reason, silent[i].name)))
-            sim_fail(w->sim, "%s is silent, and %s says: %s", silent[i].name, x->actor.name, r.reason);
+        (void)look(&s);
     }
     w->silent = BILLING_SILENT_NOBODY;
-    ledgers_silence(false);
+    ledgers_speak();
+}
+
+void billing_check_told(struct billing_world *w, void (*work)(void *arg), void *arg)
+{
+    for (int64_t end = w->sim->now + WELL_MS; w->sim->now < end && !w->sim->failed;) {
+        w->sim->now += (int64_t)sim_draw(w->sim, SECOND_MS);
+        billing_quiet_step(w, false);
+    }
+    fall_silent(w, work, arg);
+}
+
+void billing_check_health(struct billing_world *w)
+{
+    go_on(w, WELL_MS);
+    if (!w->sim->failed) check_well(w);
+    fall_silent(w, NULL, NULL);
     go_on(w, WELL_MS);
     if (!w->sim->failed) check_well(w);
     for (int turns = 0; turns < TURNS_MOST && !billing_at_rest(w) && !w->sim->failed; turns++) turn(w);

@@ -216,7 +216,11 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
     struct sim *s = world->sim;
     assert(c->actor->dead || stripe_client_free(c) == c->slots); /* nothing is in flight */
     if (!alive_after_interruption()) return sg_fail(f, SG_ERR_UNREACHABLE, "killed");
-    s->now += (int64_t)sim_draw(s, STRIPE_TOTAL_MS);
+    if (world->silent == BILLING_SILENT_STRIPE) {
+        billing_wait(world, STRIPE_TOTAL_MS);
+        return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe does not answer");
+    }
+    s->now += (int64_t)sim_draw(s, s->quiet ? 6 * SECOND_MS : STRIPE_TOTAL_MS);
     bool dated = s->quiet || sim_draw(s, 3); /* or it tells no time */
     *date = (struct clock_trust_date){dated, {s->now / SECOND_MS * SECOND_MS}, asked};
     if (!alive_after_interruption() || billing_fault(world, SIM_ANSWER_LOST))
@@ -230,7 +234,7 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
 
 bool stripe_client_probe(struct stripe_client *c)
 {
-    if (world->silent == BILLING_SILENT_STRIPE) world->sim->now += STRIPE_PROBE_MS;
+    if (world->silent == BILLING_SILENT_STRIPE) billing_wait(world, STRIPE_PROBE_MS);
     return !c->actor->dead && world->silent != BILLING_SILENT_STRIPE;
 }
 
@@ -254,7 +258,7 @@ static bool view_is_there(void)
 {
     if (!alive_after_interruption()) return false;
     if (!world || world->silent != BILLING_SILENT_REDIS) return true;
-    world->sim->now += REDIS_MS;
+    billing_wait(world, REDIS_MS);
     return false;
 }
 

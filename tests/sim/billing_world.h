@@ -140,6 +140,7 @@ struct billing_world {
     int64_t lags_until, lag_ms;            /* of summaries */
     int64_t told_at[BILLING_KEYS];         /* Stripe's time of the newest summary that an exporter was told */
     enum billing_silent silent;
+    struct txlog_waiter onlooker; /* at whoever waits in vain */
     /* exporters */
     struct billing_exporter *x; /* BILLING_EXPORTERS */
     size_t owner;               /* who opened a shard last */
@@ -223,7 +224,11 @@ void billing_check_young(struct billing_world *w);
 bool billing_at_rest(const struct billing_world *w);
 /* What must be true after it. */
 void billing_check(struct billing_world *w);
-/* Who misses an answer says so in time, and all is well again (billing_health.c). */
+/* Somebody waits for who is silent, and is looked at meanwhile. */
+void billing_wait(struct billing_world *w, int64_t ms);
+/* Who misses an answer when there is something to do says so in time (billing_health.c). work: makes that so. */
+void billing_check_told(struct billing_world *w, void (*work)(void *arg), void *arg);
+/* The same at rest, and all is well again. */
 void billing_check_health(struct billing_world *w);
 
 /* ---- this world's own view ---- */

@@ -11,7 +11,8 @@ struct record {
     size_t length;
 };
 
-enum { OPEN_MS = SECOND_MS, APPEND_MS = 5 * SECOND_MS }; /* how long a call waits in vain */
+/* How long a call waits in vain, as txlog.h has it, the last of an append without a tick. */
+enum { OPEN_MS = 10 * SECOND_MS, APPEND_MS = 10 * SECOND_MS, COMMIT_MS = 5 * SECOND_MS, TICK_MS = SECOND_MS / 2 };
 enum { OWNERS_MOST = 256 };
 
 /* Whoever opens by this transactional.id; of the same one, the latest. */
@@ -35,6 +36,7 @@ static struct ledger ledgers[LEDGERS_MOST], control;
 static struct owner owners[OWNERS_MOST]; /* of any partition: an id is the producer's, not the log's */
 static const struct ledgers_watcher *watcher;
 static bool silent;
+static struct txlog_waiter onlooker; /* while Kafka is silent */
 
 static bool fault(enum sim_fault kind)
 {
@@ -78,15 +80,25 @@ void ledgers_watch(const struct ledgers_watcher *w)
     watcher = w;
 }
 
-void ledgers_silence(bool so)
+void ledgers_silence(struct txlog_waiter w)
 {
-    silent = so;
+    onlooker = w;
+    silent = true;
 }
 
-/* Somebody waits in vain. */
-static bool in_vain(uint32_t ms)
+void ledgers_speak(void)
 {
-    if (silent) sim->now += ms;
+    silent = false;
+}
+
+/* Somebody waits in vain. wait: as long as he wants to; NULL: he is not asked. */
+static bool in_vain(int64_t ms, const struct txlog_waiter *wait)
+{
+    for (int64_t end = sim->now + ms; silent && sim->now < end;) {
+        sim->now += end - sim->now < TICK_MS ? end - sim->now : TICK_MS;
+        (void)onlooker.tick(onlooker.arg);
+        if (wait && wait->tick(wait->arg)) break;
+    }
     return silent;
 }
 
@@ -154,6 +166,7 @@ struct txlog {
     struct ledger *ledger;
     struct sim_actor *actor;
     struct owner *owner;
+    const struct txlog_waiter *wait;
     unsigned epoch;
     uint64_t end;
     bool dead; /* it is in doubt, or fenced */
@@ -176,11 +189,11 @@ static bool alive_after_interruption(struct sim_actor *a)
 }
 
 /* The older owner's last commit is decided. */
-static enum sg_error fence(struct txlog *log, struct sg_fault *f)
+static enum sg_error fence(struct txlog *log, const struct txlog_waiter *wait, struct sg_fault *f)
 {
     struct ledger *l = log->ledger;
     bool away = fault(SIM_BROKER_AWAY);
-    if (!alive_after_interruption(log->actor) || in_vain(OPEN_MS) || (away && sim_draw(sim, 2)))
+    if (!alive_after_interruption(log->actor) || in_vain(OPEN_MS, wait) || (away && sim_draw(sim, 2)))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     bool decided = l->undecided_of == log->owner, committed = decided && sim_draw(sim, 2);
     for (size_t i = 0; i < l->undecided_count && committed; i++) {
@@ -222,7 +235,8 @@ enum sg_error txlog_open(struct txlog **out, const struct txlog_config *config, 
     log->ledger = &ledgers[config->partition];
     log->owner = owner_named(config->transactional_id);
     log->actor = ports_acting();
-    enum sg_error e = fence(log, f);
+    log->wait = config->append_wait;
+    enum sg_error e = fence(log, config->wait, f);
     if (e == SG_OK) e = read_all(log, from, each, arg, f);
     if (e == SG_OK)
         *out = log;
@@ -258,7 +272,8 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
     bool owns = log->epoch == log->owner->epoch;
     propose(l, records, count);
     if (!owns) return sg_fail(f, SG_ERR_FENCED, "somebody newer owns the shard");
-    if (sim->failed || in_vain(APPEND_MS)) return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
+    if (sim->failed || in_vain(APPEND_MS, log->wait) || in_vain(COMMIT_MS, NULL))
+        return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
     bool lost = l->undecided_count > 0 || fault(SIM_COMMIT_LOST);
     bool seen = !lost || (l->undecided_count == 0 && sim_draw(sim, 2)); /* committed, though the answer may be lost */
     if (!seen && l->undecided_count == 0) leave_undecided(log, records, count);
@@ -320,7 +335,8 @@ enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, siz
 }
 enum sg_error txlog_reader_lag(struct txlog_reader *r, uint32_t timeout_ms, uint64_t *lag, struct sg_fault *f)
 {
-    if ((r->actor && r->actor->dead) || in_vain(timeout_ms)) return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
+    if ((r->actor && r->actor->dead) || in_vain(timeout_ms, NULL))
+        return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     *lag = r->ledger->count - r->next;
     return SG_OK;
 }

@@ -28,8 +28,9 @@ void ledgers_end(void);
 void ledgers_watch(const struct ledgers_watcher *watcher);
 /* A fact for the control topic. */
 void ledgers_say(const char *bytes, size_t length);
-/* Nothing comes of Kafka, until it is not silent any more. */
-void ledgers_silence(bool silent);
+/* Nothing comes of Kafka, until it speaks again. Who waits for it is looked at every half a second. */
+void ledgers_silence(struct txlog_waiter onlooker);
+void ledgers_speak(void);
 /* Commits that nobody has decided never come. */
 void ledgers_forget_undecided(void);
 /* Whether some record of the shard holds these bytes. */

@@ -263,8 +263,7 @@ static void rebuild(struct rollup_world *w, size_t processes)
     w->hurried = true;
     rollup_settle(w, false);
     for (uint32_t s = 0; s < w->shards; s++) {
-        if (!w->sim->failed) rollup_check_same(w, &before[s], &w->shard[s].now);
-        if (!w->sim->failed) rollup_check_state(w, s, &w->shard[s].now, true);
+        if (!w->sim->failed) rollup_check_rebuilt(w, s, &before[s], &w->shard[s].now);
         redis_state_destroy(&before[s]);
     }
 }

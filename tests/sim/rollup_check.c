@@ -6,6 +6,7 @@
 
 #include "proto/keys.h"
 #include "proto/run_cell.h"
+#include "proto/text.h"
 #include "proto/vector.h"
 #include "tests/sim/rollup_oracle.h"
 
@@ -16,6 +17,7 @@ struct look {
     const struct redis_state *s;
     struct oracle *o;
     uint64_t vouched[PARTS_MAX];
+    bool sums_known; /* to be right; only where the cells stand is looked at */
 };
 
 static struct redis_text key_text(const struct redis_key *k)
@@ -36,23 +38,34 @@ static void wrong(struct look *l, const char *what, const struct redis_key *k, c
 
 /* ---- what is stored ---- */
 
-static void take_sums(struct oracle_cell *c, uint64_t offset, const struct sums *sums)
+static void take_sums(struct look *l, const struct oracle_name *name, uint64_t offset, const struct sums *sums)
 {
+    struct oracle_cell *c = oracle_cell(l->o, name);
     c->stored = true;
     c->stored_offset = offset;
     for (int i = 0; i < PLAIN_FIELDS; i++) c->got.plain[i] = sums->plain[i].v;
-    for (size_t i = 0; i < sums->extra_count; i++) oracle_add(&c->got, sums->extra[i].field, sums->extra[i].value);
+    for (size_t i = 0; i < sums->extra_count; i++)
+        oracle_add(l->o, &c->got, sums->extra[i].field, sums->extra[i].value);
+}
+
+/* `@<offset> ...`, of a cell or a run whose sums are known. */
+static void take_offset(struct look *l, const struct redis_field *f, const struct oracle_name *name)
+{
+    struct oracle_cell *c = oracle_cell(l->o, name);
+    c->stored = true;
+    c->stored_offset = strtoull(f->text + 1, NULL, 10);
 }
 
 static void take_cell(struct look *l, const struct redis_key *k, const struct redis_field *f,
                       const struct oracle_name *name)
 {
+    if (l->sums_known) return take_offset(l, f, name);
     struct sums sums = {0};
     uint64_t offset;
     if (cell_decode(f->text, f->text_length, &offset, &sums))
         wrong(l, "a cell cannot be read", k, f->name);
     else
-        take_sums(oracle_cell(l->o, name), offset, &sums);
+        take_sums(l, name, offset, &sums);
     sums_destroy(&sums);
 }
 
@@ -92,6 +105,7 @@ static void take_run(struct look *l, const struct redis_key *k, const struct red
 {
     struct run run;
     uint64_t offset;
+    if (l->sums_known) return take_offset(l, f, name);
     if (run_cell_decode(f->text, f->text_length, &offset, &run)) return wrong(l, "a run cannot be read", k, f->name);
     struct sums sums = {.plain = {[FIELD_RUNNING_MS] = run.running_ms,
                                   [FIELD_CPU_US] = run.cpu_us,
@@ -100,7 +114,7 @@ static void take_run(struct look *l, const struct redis_key *k, const struct red
                                   [FIELD_IO_READ_BYTES] = run.io_read_bytes,
                                   [FIELD_IO_WRITE_BYTES] = run.io_write_bytes,
                                   [FIELD_EXECS] = run.execs}};
-    take_sums(oracle_cell(l->o, name), offset, &sums);
+    take_sums(l, name, offset, &sums);
     if (run.created.v != l->w->sandbox[name->sandbox].created) wrong(l, "a run was not created then", k, f->name);
 }
 
@@ -213,35 +227,56 @@ static bool says(const struct look *l, const char *hash, const char *field, uint
     return f && strtoull(f->text, NULL, 10) == offset;
 }
 
-/* Whether the ledger has the cell as of its offset. */
-static bool archived(const struct look *l, const struct oracle_cell *c, char letter, const char *project,
-                     const char *region)
+/* These names are made by the million; printf takes ten times as long.
+ *   when   <window>:<start>    whose  t<team>:<project>:<region> */
+static char *put_when(char *end, const struct oracle_name *n)
 {
-    char line[KEY_BYTES_MAX];
-    int length =
-        snprintf(line, sizeof line, "u:%c:%" PRId64 ":t%u:%s:%s\t%u\t@%" PRIu64 " ", letter, c->name.start / SECOND_MS,
-                 c->name.team, project, region, c->name.partition, c->stored_offset);
-    return ledgers_hold(l->shard, line, (size_t)length - 1);
+    end = text_put(end, &"mhd"[n->window], 1);
+    return text_put_u64(text_put_str(end, ":"), (uint64_t)n->start / SECOND_MS);
+}
+
+static char *put_group(char *end, const struct oracle_name *n)
+{
+    return text_put_str(text_put_str(end, n->project ? ":p1" : ":-"), n->us ? ":us" : ":eu");
+}
+
+static char *put_whose(char *end, const struct oracle_name *n)
+{
+    return put_group(text_put_u64(text_put_str(end, "t"), n->team), n);
+}
+
+/* Whether the ledger has the cell as of its offset. */
+static bool archived(const struct look *l, const struct oracle_cell *c)
+{
+    char line[KEY_BYTES_MAX], *end = put_when(text_put_str(line, "u:"), &c->name);
+    end = put_whose(text_put_str(end, ":"), &c->name);
+    end = text_put_u64(text_put_str(end, "\t"), c->name.partition);
+    end = text_put_u64(text_put_str(end, "\t@"), c->stored_offset);
+    return ledgers_hold(l->shard, line, (size_t)(end - line));
 }
 
 static void check_rollup_index(struct look *l, const struct oracle_cell *c)
 {
-    static const char letters[] = "mhd";
     const struct oracle_name *n = &c->name;
-    char key[KEY_BYTES_MAX], member[KEY_BYTES_MAX], field[KEY_BYTES_MAX];
-    const char *project = n->project ? "p1" : "-", *region = n->us ? "us" : "eu";
-    (void)snprintf(key, sizeof key, "sg:{s%u}:ux:%c:t%u", l->shard, letters[n->window], n->team);
-    (void)snprintf(member, sizeof member, "%" PRId64 ":%s:%s", n->start / SECOND_MS, project, region);
-    if (!has(l, key, member)) sim_fail(l->w->sim, "not in its index: %s %s", key, member);
+    char key[KEY_BYTES_MAX], name[KEY_BYTES_MAX], *end;
+    end = text_put_str(text_put_u64(text_put_str(key, "sg:{s"), l->shard), "}:ux:");
+    end = text_put_u64(text_put_str(text_put(end, &"mhd"[n->window], 1), ":t"), n->team);
+    *end = '\0';
+    end = put_group(text_put_u64(name, (uint64_t)n->start / SECOND_MS), n);
+    *end = '\0';
+    if (!has(l, key, name)) sim_fail(l->w->sim, "not in its index: %s %s", key, name);
     if (n->window == WINDOW_MINUTE) return;
-    (void)snprintf(field, sizeof field, "%c:%" PRId64 ":t%u:%s:%s:%u", letters[n->window], n->start / SECOND_MS,
-                   n->team, project, region, n->partition);
-    if (!says(l, "arch", field, c->stored_offset) && !archived(l, c, letters[n->window], project, region))
-        sim_fail(l->w->sim, "neither archived nor to be: %s", field);
-    (void)snprintf(field, sizeof field, "t%u:%" PRId64 ":%u", n->team, n->start / SECOND_MS, n->partition);
-    char due[KEY_BYTES_MAX];
-    key_plain(due, l->shard, "due");
-    if (n->window == WINDOW_HOUR && !has(l, due, field)) sim_fail(l->w->sim, "not due: %s", field);
+    end = put_whose(text_put_str(put_when(name, n), ":"), n);
+    end = text_put_u64(text_put_str(end, ":"), n->partition);
+    *end = '\0';
+    if (!says(l, "arch", name, c->stored_offset) && !archived(l, c))
+        sim_fail(l->w->sim, "neither archived nor to be: %s", name);
+    end =
+        text_put_u64(text_put_str(text_put_u64(text_put_str(name, "t"), n->team), ":"), (uint64_t)n->start / SECOND_MS);
+    end = text_put_u64(text_put_str(end, ":"), n->partition);
+    *end = '\0';
+    key_plain(key, l->shard, "due");
+    if (n->window == WINDOW_HOUR && !has(l, key, name)) sim_fail(l->w->sim, "not due: %s", name);
 }
 
 static void check_run_index(struct look *l, const struct oracle_cell *c)
@@ -310,12 +345,11 @@ static void check_marks(struct look *l, uint32_t p)
 
 /* ---- whole ---- */
 
-static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
+static void check_sums(struct look *l, const struct oracle_cell *c, bool whole)
 {
     static const char *const kinds[] = {"rollup", "run", "hour of a run"};
     const struct oracle_name *n = &c->name;
     const char *kind = kinds[n->kind];
-    l->w->sim->checks++;
     if (c->stored && !oracle_same(&c->want, &c->got))
         sim_fail(l->w->sim, "shard %u: a %s at %" PRIu64 " is not the sum of its rows: team %u sandbox %u at %" PRId64,
                  l->shard, kind, c->stored_offset, n->team, (unsigned)n->sandbox, n->start);
@@ -323,12 +357,18 @@ static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
         sim_fail(l->w->sim,
                  "shard %u: the vector claims %" PRIu64 ", a %s holds what is below %" PRIu64 ": team %u at %" PRId64,
                  l->shard, c->last, kind, c->stored_offset, n->team, n->start);
-    if (!whole || l->w->sim->failed) return;
-    if (c->last != c->stored_offset)
+    if (whole && c->last != c->stored_offset)
         sim_fail(l->w->sim, "shard %u: a %s stands at %" PRIu64 ", its rows end at %" PRIu64, l->shard, kind,
                  c->stored_offset, c->last);
-    if (n->kind == ORACLE_ROLLUP) check_rollup_index(l, c);
-    if (n->kind == ORACLE_RUN) check_run_index(l, c);
+}
+
+static void check_cell(struct look *l, const struct oracle_cell *c, bool whole)
+{
+    l->w->sim->checks++;
+    if (!l->sums_known) check_sums(l, c, whole);
+    if (!whole || l->w->sim->failed) return;
+    if (c->name.kind == ORACLE_ROLLUP) check_rollup_index(l, c);
+    if (c->name.kind == ORACLE_RUN) check_run_index(l, c);
 }
 
 void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct redis_state *s)
@@ -337,21 +377,29 @@ void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct re
     check_vector(&l, false);
 }
 
-void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole)
+static void look_at(struct look *l, bool whole)
 {
     static struct oracle o;
-    struct look l = {.w = w, .shard = shard, .s = s, .o = &o};
+    struct rollup_world *w = l->w;
+    l->o = &o;
     oracle_reset(&o);
-    for (size_t i = 0; i < s->count; i++) {
-        if (s->key[i]->live == 0) continue;
-        if (strncmp(name_of(s->key[i]), "u:", 2) == 0) take_rollups(&l, s->key[i]);
-        if (strncmp(name_of(s->key[i]), "r:", 2) == 0) take_runs(&l, s->key[i]);
+    for (size_t i = 0; i < l->s->count; i++) {
+        struct redis_key *k = l->s->key[i];
+        if (k->live == 0) continue;
+        if (strncmp(name_of(k), "u:", 2) == 0) take_rollups(l, k);
+        if (strncmp(name_of(k), "r:", 2) == 0) take_runs(l, k);
     }
-    check_vector(&l, whole);
-    oracle_add_rows(&o, w, shard, l.vouched);
-    for (size_t i = 0; i < o.count && !w->sim->failed; i++) check_cell(&l, &o.cell[i], whole);
+    check_vector(l, whole);
+    if (!l->sums_known) oracle_add_rows(&o, w, l->shard, l->vouched);
+    for (size_t i = 0; i < o.count && !w->sim->failed; i++) check_cell(l, &o.cell[i], whole);
     for (uint32_t p = 0; whole && p < w->parts && !w->sim->failed; p++)
-        if (shard_home(p, w->shards) == shard) check_marks(&l, p);
+        if (shard_home(p, w->shards) == l->shard) check_marks(l, p);
+}
+
+void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole)
+{
+    struct look l = {.w = w, .shard = shard, .s = s};
+    look_at(&l, whole);
 }
 
 static bool rebuilt(const struct rollup_world *w, const struct redis_key *k)
@@ -391,8 +439,11 @@ static void check_held(struct rollup_world *w, const struct redis_state *a, cons
     }
 }
 
-void rollup_check_same(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b)
+void rollup_check_rebuilt(struct rollup_world *w, uint32_t shard, const struct redis_state *before,
+                          const struct redis_state *now)
 {
-    check_held(w, a, b);
-    check_held(w, b, a);
+    struct look l = {.w = w, .shard = shard, .s = now, .sums_known = true};
+    check_held(w, before, now);
+    check_held(w, now, before);
+    if (!w->sim->failed) look_at(&l, true);
 }

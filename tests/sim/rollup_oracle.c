@@ -10,13 +10,8 @@ void oracle_reset(struct oracle *o)
 {
     if (o->slot) memset(o->slot, 0, 2 * o->capacity * sizeof *o->slot);
     memset(o->last, 0, sizeof o->last);
+    arena_empty(&o->extras);
     o->count = 0;
-}
-
-static void clear(struct oracle_sums *s)
-{
-    memset(s->plain, 0, sizeof s->plain);
-    s->extras = 0;
 }
 
 static void slot_take(struct oracle *o, size_t i)
@@ -43,11 +38,7 @@ static uint32_t cell_find(struct oracle *o, const struct oracle_name *name)
         for (size_t i = 0; i < o->count; i++) slot_take(o, i);
     }
     struct oracle_cell *c = &o->cell[o->count];
-    c->name = *name;
-    c->stored = false;
-    c->stored_offset = c->last = 0;
-    clear(&c->want);
-    clear(&c->got);
+    *c = (struct oracle_cell){.name = *name};
     slot_take(o, o->count);
     return (uint32_t)o->count++;
 }
@@ -60,16 +51,20 @@ struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name
     return &o->cell[*last];
 }
 
-void oracle_add(struct oracle_sums *s, uint32_t field, uint64_t value)
+void oracle_add(struct oracle *o, struct oracle_sums *s, uint32_t field, uint64_t value)
 {
     for (size_t i = 0; i < s->extras; i++) {
         if (s->extra[i].field != field) continue;
         s->extra[i].value += value;
         return;
     }
-    if (s->extras == ORACLE_EXTRAS_MAX) abort();
-    s->extra[s->extras].field = field;
-    s->extra[s->extras++].value = value;
+    if (s->extras == s->room) {
+        s->room = s->room ? 2 * s->room : 2;
+        struct oracle_extra *grown = arena_take(&o->extras, s->room * sizeof *grown);
+        if (s->extras) memcpy(grown, s->extra, s->extras * sizeof *grown);
+        s->extra = grown;
+    }
+    s->extra[s->extras++] = (struct oracle_extra){.field = field, .value = value};
 }
 
 static uint64_t extra_of(const struct oracle_sums *s, uint32_t field)
@@ -89,10 +84,17 @@ bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b)
 
 /* ---- what a row brings ---- */
 
+/* The only extra field of a row. */
+static void extra_of_row(struct oracle_sums *s, uint32_t field)
+{
+    s->extra[0] = (struct oracle_extra){.field = field, .value = 1};
+    s->extras = 1;
+}
+
+/* s is zero but for the room of one extra field. */
 static void sums_of(const struct rollup_world *w, const struct rollup_row *r, struct oracle_sums *s)
 {
     const struct rollup_sandbox *b = &w->sandbox[r->sandbox];
-    clear(s);
     switch ((enum row_kind)r->kind) {
     case ROW_SLICE:
         s->plain[FIELD_VCPU_MS] = (uint64_t)b->vcpus * r->length;
@@ -106,14 +108,14 @@ static void sums_of(const struct rollup_world *w, const struct rollup_row *r, st
         s->plain[FIELD_IO_WRITE_BYTES] = r->rise[4];
         break;
     case ROW_START:
-        if (r->value) oracle_add(s, FIELD_CREATES + r->value - 1, 1);
+        if (r->value) extra_of_row(s, FIELD_CREATES + r->value - 1);
         break;
-    case ROW_END: oracle_add(s, FIELD_DESTROYS + r->value, 1); break;
+    case ROW_END: extra_of_row(s, FIELD_DESTROYS + r->value); break;
     case ROW_EXEC:
         s->plain[FIELD_EXECS] = 1;
-        oracle_add(s, FIELD_EXIT + r->value, 1);
+        extra_of_row(s, FIELD_EXIT + r->value);
         break;
-    case ROW_CALL: oracle_add(s, FIELD_API + r->value / 1000 * STATUS_CLASSES + r->value % 1000 / 100 - 1, 1); break;
+    case ROW_CALL: extra_of_row(s, FIELD_API + r->value / 1000 * STATUS_CLASSES + r->value % 1000 / 100 - 1); break;
     case ROW_STATE:
     case ROW_KINDS: break;
     }
@@ -128,16 +130,16 @@ struct adding {
     const struct rollup_batch *batch;
 };
 
-static void add_sums(struct oracle_sums *to, const struct oracle_sums *s)
+static void add_sums(struct oracle *o, struct oracle_sums *to, const struct oracle_sums *s)
 {
     for (int i = 0; i < PLAIN_FIELDS; i++) to->plain[i] += s->plain[i];
-    for (size_t i = 0; i < s->extras; i++) oracle_add(to, s->extra[i].field, s->extra[i].value);
+    for (size_t i = 0; i < s->extras; i++) oracle_add(o, to, s->extra[i].field, s->extra[i].value);
 }
 
 static void add(const struct adding *a, struct oracle_name name, const struct oracle_sums *s)
 {
     name.partition = a->w->runner[a->batch->runner].partition;
-    add_sums(&oracle_cell(a->o, &name)->want, s);
+    add_sums(a->o, &oracle_cell(a->o, &name)->want, s);
 }
 
 /* Of its sums s keeps what a run has. */
@@ -159,7 +161,8 @@ static void add_row(const struct adding *a, const struct rollup_row *r)
                                .team = call ? r->sandbox % TEAMS : b->team,
                                .project = call ? r->sandbox / TEAMS : b->project,
                                .us = a->batch->runner % 2};
-    struct oracle_sums s;
+    struct oracle_extra extra;
+    struct oracle_sums s = {.extra = &extra, .room = 1};
     sums_of(a->w, r, &s);
     bool counts = r->kind != ROW_STATE && !(r->kind == ROW_START && r->value == START_ADOPTED);
     for (; counts && name.window < WINDOW_KINDS; name.window++) {
@@ -170,16 +173,21 @@ static void add_row(const struct adding *a, const struct rollup_row *r)
 }
 
 /* Reckoned once, when the batch counts: by then it is known when its runs were created. */
-static void reckon(const struct rollup_world *w, struct rollup_batch *m)
+static void reckon(struct rollup_world *w, struct rollup_batch *m)
 {
     static struct oracle o;
     const struct adding a = {&o, w, m};
     oracle_reset(&o);
     for (size_t i = 0; i < m->row_count; i++) add_row(&a, &w->row[m->row + i]);
-    m->part = malloc((o.count + 1) * sizeof *m->part);
-    if (!m->part) abort();
+    m->part = arena_take(&w->reckoned, (o.count + 1) * sizeof *m->part);
     m->parts = o.count;
-    for (size_t i = 0; i < o.count; i++) m->part[i] = (struct oracle_part){o.cell[i].name, o.cell[i].want};
+    for (size_t i = 0; i < o.count; i++) {
+        struct oracle_sums *s = &m->part[i].sums;
+        m->part[i] = (struct oracle_part){o.cell[i].name, o.cell[i].want};
+        if (s->extras)
+            s->extra =
+                memcpy(arena_take(&w->reckoned, s->extras * sizeof *s->extra), s->extra, s->extras * sizeof *s->extra);
+    }
 }
 
 /* ---- what a shard should hold ---- */
@@ -197,7 +205,7 @@ static bool lives(const struct rollup_world *w, const bool here[static TEAMS], c
 static void bring(struct oracle *o, const struct oracle_part *part, uint64_t offset, uint64_t vouched)
 {
     struct oracle_cell *c = oracle_cell(o, &part->name);
-    if (offset < c->stored_offset) add_sums(&c->want, &part->sums);
+    if (offset < c->stored_offset) add_sums(o, &c->want, &part->sums);
     if (offset < vouched) c->last = offset + 1;
 }
 

@@ -2,18 +2,20 @@
 #ifndef SIM_ROLLUP_ORACLE_H
 #define SIM_ROLLUP_ORACLE_H
 
+#include "tests/sim/arena.h"
 #include "tests/sim/rollup_world.h"
 
-enum { ORACLE_EXTRAS_MAX = 32 };
+struct oracle_extra {
+    uint64_t value;
+    uint32_t field;
+};
 
-/* Sums of a cell; of runs and their hours only running_ms, the rises and execs. */
+/* Sums of a cell; of runs and their hours only running_ms, the rises and execs. Few have extra fields, so the room for
+ * those is elsewhere: there are thousands of them, and they are gone through again and again. */
 struct oracle_sums {
     uint64_t plain[PLAIN_FIELDS];
-    struct {
-        uint64_t value;
-        uint32_t field;
-    } extra[ORACLE_EXTRAS_MAX];
-    size_t extras;
+    struct oracle_extra *extra;
+    uint32_t extras, room;
 };
 
 enum oracle_kind { ORACLE_ROLLUP, ORACLE_RUN, ORACLE_RUN_HOUR, ORACLE_KINDS };
@@ -46,6 +48,7 @@ struct oracle {
     size_t count, capacity;
     uint32_t *slot;
     uint32_t last[ORACLE_KINDS][WINDOW_KINDS]; /* index of the one asked for last */
+    struct arena extras;
 };
 
 /* Empties. */
@@ -57,7 +60,7 @@ struct oracle_cell *oracle_cell(struct oracle *o, const struct oracle_name *name
 void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard,
                      const uint64_t vouched[static PARTS_MAX]);
 bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b);
-/* Adds to an extra field. */
-void oracle_add(struct oracle_sums *s, uint32_t field, uint64_t value);
+/* Adds to an extra field of a cell's sums. */
+void oracle_add(struct oracle *o, struct oracle_sums *s, uint32_t field, uint64_t value);
 
 #endif

@@ -37,10 +37,8 @@ void rollup_runners_begin(struct rollup_world *w)
 void rollup_runners_end(struct rollup_world *w)
 {
     batch_builder_free(w->builder);
-    for (size_t i = 0; i < w->batches; i++) {
-        free(w->batch[i].bytes);
-        free(w->batch[i].part);
-    }
+    for (size_t i = 0; i < w->batches; i++) free(w->batch[i].bytes);
+    arena_empty(&w->reckoned);
     for (uint32_t i = 0; i < RUNNERS_MAX; i++) free(w->runner[i].spool);
     for (uint32_t p = 0; p < PARTS_MAX; p++) free(w->topic[p].place);
     free(w->batch);

@@ -24,6 +24,7 @@
 
 #include "aggregator/billing/exporter.h"
 #include "aggregator/rollup/aggregator.h"
+#include "tests/sim/arena.h"
 #include "tests/sim/events_log.h"
 #include "tests/sim/ledgers.h"
 #include "tests/sim/redis_state.h"
@@ -62,7 +63,7 @@ struct rollup_batch {
     size_t length;
     int64_t ct, least;        /* earliest row; INT64_MAX: none */
     bool source_gap;          /* it tells of numbers 5..7 that never came */
-    struct oracle_part *part; /* what it brings, once that was reckoned (rollup_oracle.h); owned */
+    struct oracle_part *part; /* what it brings, once that was reckoned (rollup_oracle.h), in the world's memory */
     size_t parts;
 };
 
@@ -145,6 +146,7 @@ struct rollup_world {
     size_t rows, row_capacity;
     struct rollup_batch *batch;
     size_t batches, batch_capacity;
+    struct arena reckoned;
     struct rollup_sandbox sandbox[SANDBOXES_MAX];
     size_t sandboxes;
     struct batch_builder *builder;
@@ -255,7 +257,9 @@ void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct re
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole);
 /* In quiet: who misses an answer says so in time, and all is well again (rollup_health.c). */
 void rollup_check_health(struct rollup_world *w);
-/* Cells, marks and gaps of two states are the same bytes. */
-void rollup_check_same(struct rollup_world *w, const struct redis_state *a, const struct redis_state *b);
+/* The shard was rebuilt: cells, marks and gaps are the same bytes as before, when its state was found right and whole;
+ * so sums are not reckoned again. Everything is in, indexed and reported. */
+void rollup_check_rebuilt(struct rollup_world *w, uint32_t shard, const struct redis_state *before,
+                          const struct redis_state *now);
 
 #endif

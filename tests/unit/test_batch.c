@@ -162,13 +162,154 @@ Test(batch, fields_that_are_unknown_or_repeated_are_refused)
     struct sg_fault f = {0};
     cr_assert_eq(batch_decoder_init(&d), SG_OK);
     cr_assert_eq(batch_decode(&d, unknown, sizeof unknown, &out, &f), SG_ERR_MALFORMED);
-    cr_assert_str_eq(f.text, "batch: unknown field");
+    cr_assert_str_eq(f.text, "batch: head: unknown field");
     cr_assert_eq(batch_decode(&d, twice, sizeof twice, &out, &f), SG_ERR_MALFORMED);
-    cr_assert_str_eq(f.text, "batch: fields out of order");
+    cr_assert_str_eq(f.text, "batch: head: fields out of order");
     cr_assert_eq(batch_decode(&d, endless, sizeof endless, &out, &f), SG_ERR_MALFORMED);
-    cr_assert_str_eq(f.text, "batch: bad tag", "a number of more than 64 bits");
+    cr_assert_str_eq(f.text, "batch: head: bad tag", "a number of more than 64 bits");
     cr_assert_eq(batch_decode(&d, longer, sizeof longer, &out, &f), SG_ERR_LIMIT);
     batch_decoder_destroy(&d);
+}
+
+/* ---- the wire ---- */
+
+/* The least that is a batch: version, runner, region, epoch, seq. */
+#define HEAD                                                                                                           \
+    "\x08\x01\x12\x01r\x1a\x01"                                                                                        \
+    "e\x20\x01\x28\x01"
+#define NINE_ONES   "\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+#define TEN_PADS    "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80"
+#define CASE(bytes) bytes, sizeof bytes - 1
+
+static enum sg_error decode(const char *bytes, size_t length, struct batch *out, struct sg_fault *f)
+{
+    static struct batch_decoder d;
+    uint8_t *copy = calloc(1, length + !length); /* its end is known to sanitizers */
+    memcpy(copy, bytes, length);
+    enum sg_error e = batch_decode(&d, copy, length, out, f);
+    free(copy);
+    return e;
+}
+
+Test(batch, what_is_not_the_wire_format_is_refused_by_its_rule)
+{
+    static const struct {
+        const char *bytes;
+        size_t length;
+        const char *why;
+    } cases[] = {
+        {CASE("\x00\x00"), "batch: head: unknown field"},
+        {CASE("\x0a\x00"), "batch: head: bad wire type"},
+        {CASE("\x08\x80"), "batch: head: bad number"},
+        {CASE("\x08\x01\x12\x05r"), "batch: head: bad length"},
+        {CASE("\x08\x01\x12\x80"), "batch: head: bad length"},
+        {CASE("\x08\x01\x12\x02r\x00"), "batch: runner: bad identifier"},
+        {CASE("\x08\x01"), "batch: head: runner or region is missing"},
+        {CASE("\x08\x01\x12\x01r"), "batch: head: runner or region is missing"},
+        {CASE("\x08\x01\x12\x01r\x1a\x01"
+              "e\x28\x01"),
+         "batch: head: epoch or seq is missing"},
+        {CASE("\x08\x01\x12\x01r\x1a\x01"
+              "e\x20\x01"),
+         "batch: head: epoch or seq is missing"},
+        {CASE("\x08\x01\x12\x01r\x1a\x01"
+              "e\x20\x00"),
+         "batch: head: epoch out of range"},
+        {CASE("\x08\x01\x12\x01r\x1a\x01"
+              "e\x20\x01\x28\x02"),
+         "batch: head: previous_sha256 has a wrong length"},
+        {CASE(HEAD "\x32\x02xx"), "batch: head: previous_sha256 has a wrong length"},
+        {CASE(HEAD "\x32\x20"
+                   "01234567890123456789012345678901"),
+         "batch: head: previous_sha256 has a wrong length"},
+        {CASE(HEAD "\x4a\x05t"), "batch: teams: bad length"},
+        {CASE(HEAD "\x4a\x01t\x4a"), "batch: teams: bad length"},
+        {CASE(HEAD "\x4a\x01 "), "batch: teams: bad identifier"},
+        {CASE(HEAD "\x4a\x01-"), "batch: teams: bad identifier"},
+        {CASE(HEAD "\x62\x02\x08\x00"), "batch: slices: bad wire type"},
+        {CASE(HEAD "\x62\x02\x52\x00"), "batch: slices: unknown field"},
+        {CASE(HEAD "\x62\x03\x0a\x01\x80"), "batch: slices: bad number"},
+        {CASE(HEAD "\x62\x03\x0a\x01\x00"), "batch: slices: sandbox out of range"},
+        {CASE(HEAD "\x62\x03\x12\x01\x00"), "batch: slices: columns differ in length"},
+        {CASE(HEAD "\x5a\x09\x0a\x01"
+                   "a\x22\x01\x01\x2a\x01\x01"),
+         "batch: sandboxes: team out of range"},
+        {CASE(HEAD "\x92\x01\x0f\x0a\x01\x00\x12\x0a" NINE_ONES "\x02"), "batch: capacities: bad number"},
+        {CASE(HEAD "\x92\x01\x10\x0a\x01\x00\x12\x0b" TEN_PADS "\x00"), "batch: capacities: bad number"},
+        {CASE(HEAD "\x92\x01\x4b\x0a\x01\x00\x12\x46" TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS
+                   "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"),
+         "batch: capacities: bad number"},
+        {CASE(HEAD "\xa2\x01\x02\x38\x01"), "batch: totals: unknown field"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct batch out;
+        struct sg_fault f = {0};
+        cr_expect_eq(decode(cases[i].bytes, cases[i].length, &out, &f), SG_ERR_MALFORMED, "%zu", i);
+        cr_expect_str_eq(f.text, cases[i].why, "%zu: %s", i, f.text);
+    }
+}
+
+Test(batch, without_a_version_it_is_of_none)
+{
+    struct batch out;
+    struct sg_fault f = {0};
+    cr_expect_eq(decode("", 0, &out, &f), SG_ERR_VERSION);
+    cr_expect_str_eq(f.text, "batch: has no version");
+}
+
+Test(batch, any_encoding_of_good_rows_is_taken)
+{
+    struct batch out;
+    struct sg_fault f = {0};
+    cr_assert_eq(decode(CASE(HEAD), &out, &f), SG_OK, "%s", f.text);
+    cr_assert_eq(decode(CASE("\x88\x00\x81\x00\x12\x81\x00r\x1a\x01"
+                             "e\x20\x01\x28\x01\x52\x01-\xd2\x00\x01p\x62\x02\x0a\x00"),
+                        &out, &f),
+                 SG_OK, "padded, and an empty column: %s", f.text);
+    cr_expect_eq(out.project_count, 2);
+    cr_expect_str_eq(out.projects[0], "-");
+    cr_expect_str_eq(out.projects[1], "p");
+    cr_expect_null(out.slices.sandbox);
+    cr_assert_eq(decode(CASE(HEAD "\x92\x01\x0f\x0a\x01\x00\x12\x0a" NINE_ONES "\x01"), &out, &f), SG_OK);
+    cr_expect_eq(out.capacities.vcpus_total[0], UINT64_MAX);
+    cr_assert_eq(
+        decode(CASE(HEAD "\x92\x01\x0f\x0a\x01\x00\x12\x0a\x81\x80\x80\x80\x80\x80\x80\x80\x80\x00"), &out, &f), SG_OK);
+    cr_expect_eq(out.capacities.vcpus_total[0], 1);
+}
+
+/* Numbers of every length at every place of the decoder's blocks. */
+Test(batch, numbers_of_all_lengths_follow_each_other)
+{
+    enum { ROWS = 700 };
+    static struct batch_capacity said[ROWS];
+    struct batch_builder *b = batch_builder_new();
+    struct batch out;
+    struct sg_fault f = {0};
+    const uint8_t *bytes;
+    size_t length;
+    uint64_t state = 1;
+    for (size_t i = 0; i < ROWS; i++) {
+        uint64_t *v = (uint64_t *)&said[i];
+        for (size_t k = 0; k < sizeof said[i] / sizeof *v; k++) {
+            state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+            v[k] = (state ^ state >> 29) >> (state >> 58); /* of 0 to 64 bits */
+        }
+        cr_assert_eq(batch_builder_capacity(b, (struct wall_ms){noon.v + (int64_t)(state >> 40)}, &said[i]), SG_OK);
+    }
+    seal(b, 1, &bytes, &length);
+    cr_assert_eq(decode((const char *)bytes, length, &out, &f), SG_OK, "%s", f.text);
+    cr_assert_eq(out.capacities.count, ROWS);
+    for (size_t i = 0; i < ROWS; i++) {
+        cr_assert_eq(out.capacities.vcpus_total[i], said[i].vcpus_total, "%zu", i);
+        cr_assert_eq(out.capacities.mem_mib_total[i], said[i].mem_mib_total, "%zu", i);
+        cr_assert_eq(out.capacities.disk_mib_total[i], said[i].disk_mib_total, "%zu", i);
+        cr_assert_eq(out.capacities.warm[i], said[i].warm, "%zu", i);
+        cr_assert_eq(out.capacities.vcpus_allocated[i], said[i].vcpus_allocated, "%zu", i);
+        cr_assert_eq(out.capacities.mem_mib_allocated[i], said[i].mem_mib_allocated, "%zu", i);
+        cr_assert_eq(out.capacities.disk_mib_allocated[i], said[i].disk_mib_allocated, "%zu", i);
+        cr_assert_eq(out.capacities.sandboxes_running[i], said[i].sandboxes_running, "%zu", i);
+    }
+    batch_builder_free(b);
 }
 
 Test(batch, a_full_builder_refuses_and_loses_nothing)

@@ -154,10 +154,10 @@ Test(batch_columns, dictionaries_and_rows_are_bounded)
 {
     static const struct {
         const char *what, *why;
-    } cases[] = {{"teams", "batch: dictionary: too many names"},
-                 {"projects", "batch: dictionary: too many names"},
-                 {"sandboxes", "batch: sandboxes: too many"},
-                 {"gaps", "batch: too many rows"}};
+    } cases[] = {{"teams", "batch: teams: too many names"},
+                 {"projects", "batch: projects: too many names"},
+                 {"sandboxes", "batch: sandboxes: too many names"},
+                 {"gaps", "batch: head: too many rows"}};
     struct sg_fault f = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cr_expect_eq(decode_with(cases[i].what, BATCH_ROWS_MAX + 1, &f), SG_ERR_MALFORMED, "%s", cases[i].what);
@@ -165,7 +165,7 @@ Test(batch_columns, dictionaries_and_rows_are_bounded)
     }
     cr_expect_eq(decode_with("gaps", BATCH_ROWS_MAX, &f), SG_OK, "%s", f.text);
     cr_expect_eq(decode_with("teams projects sandboxes", BATCH_NAMES_MAX + 1, &f), SG_ERR_MALFORMED);
-    cr_expect_str_eq(f.text, "batch: dictionary: too many names", "before there is memory for them");
+    cr_expect_str_eq(f.text, "batch: teams: too many names");
 }
 
 Test(batch_columns, kinds_without_rows_are_none)
