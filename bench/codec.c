@@ -4,7 +4,7 @@
  * second grid with the rises of counters, some lives that start and end, executions, API calls. Several different ones
  * are taken in turn, so that branch predictors do not learn them.
  *
- *     decode   batch_decode(): scan, unpack, every check      floor: protobuf-c's unpack into an arena of the same kind
+ *     decode   batch_decode(): rows with every check          floor: protobuf-c's unpack into an arena of the same kind
  *     seal     batch_builder_seal() of rows appended before   floor: protobuf-c's pack of the unpacked message
  *     append   the rows' way into the builder, with the benchmark's own making-up of them  (no floor)
  *     chain    SHA-256 of the sealed bytes                    (no floor: it is one) */

@@ -92,31 +92,29 @@ static bool stands(const struct health *h, size_t i, uint64_t now)
     return h->fault[i].reason[0] && (hold_ms == 0 || age(now, h->fault[i].set_at.v) < hold_ms);
 }
 
-void health_set_fault(struct health *h, size_t component, const char *reason)
+void health_set_fault_since(struct health *h, size_t component, const char *reason, struct boot_ms since)
 {
     assert(component < h->component_count && reason[0]);
     pthread_mutex_lock(&h->mutex);
     uint64_t now = now_ms(h);
     if (!stands(h, component, now)) {
-        h->fault[component].since.v = now;
+        h->fault[component].since = since;
         h->fault[component].begun++;
     }
+    if (since.v < h->fault[component].since.v) h->fault[component].since = since;
     h->fault[component].set_at.v = now;
     snprintf(h->fault[component].reason, HEALTH_REASON_BYTES, "%s", reason);
     pthread_mutex_unlock(&h->mutex);
 }
 
+void health_set_fault(struct health *h, size_t component, const char *reason)
+{
+    health_set_fault_since(h, component, reason, (struct boot_ms){now_ms(h)});
+}
+
 void health_take_fault(struct health *h, size_t component, const struct sg_fault *f)
 {
     health_set_fault(h, component, f->text[0] ? f->text : sg_error_text(f->code));
-}
-
-void health_fault_began(struct health *h, size_t component, struct boot_ms at)
-{
-    assert(component < h->component_count);
-    pthread_mutex_lock(&h->mutex);
-    if (at.v < h->fault[component].since.v) h->fault[component].since = at;
-    pthread_mutex_unlock(&h->mutex);
 }
 
 void health_clear(struct health *h, size_t component)

@@ -87,11 +87,11 @@ void health_doing(struct health *h, const char *what);
 void health_set_lag(struct health *h, uint64_t lag);
 /* The component is at fault for this reason (copied, cut). While it stands it keeps its first time. */
 void health_set_fault(struct health *h, size_t component, const char *reason);
-/* Likewise; the reason is the fault's text. */
+/* Likewise; it has stood since then, when the call that has shown it began and waited: so nobody is well for a moment
+ * between hanging in that call and what came of it. */
+void health_set_fault_since(struct health *h, size_t component, const char *reason, struct boot_ms since);
+/* Likewise, since now; the reason is the fault's text. */
 void health_take_fault(struct health *h, size_t component, const struct sg_fault *f);
-/* The component's fault, if there is one, is as old as the call that has shown it, which began then and waited: so
- * nobody is well for a moment between hanging in that call and what came of it. */
-void health_fault_began(struct health *h, size_t component, struct boot_ms at);
 /* The component works. */
 void health_clear(struct health *h, size_t component);
 /* Start-up is over: /readyz says 200 while ready and healthy. */

@@ -1,8 +1,9 @@
-/* Decoding and checking of a batch. What is checked, and in which order, stands in proto/batch.h.
+/* Decoding and checking of a batch. What is checked stands in proto/batch.h.
  *
  * HAPPY PATH  one walk over the bytes. What the messages of batch.proto consist of stands in tables; fields ascend,
  * each once (but the names of a dictionary, which follow each other). A column goes into the arena as it is read, and
- * its least and greatest number are held against the table. What needs two columns is checked at the end.
+ * its least and greatest number are held against the table. What takes more than one field is checked
+ * at the end: is the head whole, does a slice cross a minute, are there too many rows.
  *
  * ARENA  never asks for more than eight bytes of memory per byte on the wire: an entry of a column has at least one
  * byte, and what is rounded up is paid for by the field's tag and length. So memory follows from the bytes that are
@@ -19,7 +20,7 @@
 
 #include "sandglass/id.h"
 
-enum { WIRE_VARINT = 0, WIRE_LENGTH = 2, ARENA_BYTES_PER_BYTE = 8 };
+enum { WIRE_VARINT = 0, WIRE_LENGTH = 2, SHORT_BYTES_MAX = 5, ARENA_BYTES_PER_BYTE = 8 };
 
 /* ---- what there is ---- */
 
@@ -30,6 +31,7 @@ struct part {
     enum form form;
     uint16_t at;       /* where it goes, in the struct of its message */
     uint16_t count_at; /* of names: where their count goes; of an index: where the count is, in struct batch */
+    bool none_allowed; /* of names: "-" is one */
     uint64_t least, most;
     const char *what;
     const struct message *message;
@@ -130,6 +132,7 @@ static const struct part fields[] = {{.form = FORM_VERSION},
                                      {.form = FORM_NAMES,
                                       .at = offsetof(struct batch, projects),
                                       .count_at = offsetof(struct batch, project_count),
+                                      .none_allowed = true,
                                       .what = "projects"},
                                      ROWS(sandboxes),
                                      ROWS(slices),
@@ -185,10 +188,17 @@ static bool take_varint(struct wire *w, uint64_t *out)
     return false;
 }
 
+/* A tag or a length: at most 32 bits in five bytes, as protobuf has it. */
+static bool take_short(struct wire *w, uint64_t *out)
+{
+    const uint8_t *start = w->p;
+    return take_varint(w, out) && w->p - start <= SHORT_BYTES_MAX && *out <= UINT32_MAX;
+}
+
 static bool take_bytes(struct wire *w, struct wire *out)
 {
     uint64_t length;
-    if (!take_varint(w, &length) || length > (uint64_t)(w->end - w->p)) return false;
+    if (!take_short(w, &length) || length > (uint64_t)(w->end - w->p)) return false;
     *out = (struct wire){w->p, w->p + length};
     w->p += length;
     return true;
@@ -227,7 +237,7 @@ struct range {
 
 static bool in_range(const struct decoding *g, const struct part *part, struct range r)
 {
-    uint64_t count;
+    size_t count;
     if (part->form == FORM_TIME)
         return r.least >= ((uint64_t)-g->out->base_ms ^ SIGN) &&
                r.most <= ((uint64_t)(WALL_MS_MAX - g->out->base_ms) ^ SIGN);
@@ -330,6 +340,7 @@ static enum sg_error take_column(struct decoding *g, const struct message *m, co
     size_t *row_count = rows;
     struct range r;
     void *column = g->d->arena + g->d->arena_used;
+    assert(ARENA_BYTES_PER_BYTE * (size_t)(w->end - w->p) <= g->d->arena_bytes - g->d->arena_used);
     size_t count = read_column(w, g->end, part->form, column, &r);
     if (count == SIZE_MAX) return wrong(g, m->name, "bad number");
     if (part == m->part) *row_count = count;
@@ -361,8 +372,8 @@ static enum sg_error absent_columns(struct decoding *g, const struct message *m,
 static bool name_ok(const struct part *part, const struct wire *name)
 {
     size_t length = (size_t)(name->end - name->p);
-    bool none_allowed = part->at == offsetof(struct batch, projects);
-    return none_allowed ? id_valid_or_none((const char *)name->p, length) : id_valid((const char *)name->p, length);
+    return part->none_allowed ? id_valid_or_none((const char *)name->p, length)
+                              : id_valid((const char *)name->p, length);
 }
 
 static char *copied(char *to, const struct wire *name)
@@ -385,12 +396,12 @@ static enum sg_error take_names(struct decoding *g, const struct part *part, uin
         if (!name_ok(part, &name)) return wrong(g, part->what, "bad identifier");
         bytes += (size_t)(name.end - name.p) + 1;
         ahead = *w;
-        if (!take_varint(&ahead, &next)) next = 0; /* the end, or what the caller will find */
+        if (!take_short(&ahead, &next)) next = 0; /* the end, or what the caller will find */
     }
     if (count > BATCH_NAMES_MAX) return wrong(g, part->what, "too many names");
     char **names = arena_take(g->d, count * sizeof *names), *end = arena_take(g->d, bytes);
     for (size_t i = 0; i < count; i++) {
-        if (i > 0) (void)take_varint(&again, &next);
+        if (i > 0) (void)take_short(&again, &next);
         (void)take_bytes(&again, &name);
         names[i] = end;
         end = copied(end, &name);
@@ -462,7 +473,7 @@ static enum sg_error take_message(struct decoding *g, const struct message *m, s
     enum sg_error e = SG_OK;
     while (!e && w.p < w.end) {
         uint64_t tag;
-        if (!take_varint(&w, &tag)) return wrong(g, m->name, "bad tag");
+        if (!take_short(&w, &tag)) return wrong(g, m->name, "bad tag");
         uint64_t number = tag >> 3;
         if (number == 0 || number > m->parts) return wrong(g, m->name, "unknown field");
         if (number <= last) return wrong(g, m->name, "fields out of order");

@@ -3,7 +3,7 @@
  * Pure: bytes to checked rows (batch.c) and back (batch_builder.c, with protobuf-c), and libcrypto's SHA-256 for the
  * chain.
  *
- * READING  batch_decode() reads into an arena owned by `struct batch_decoder`, checks everything below as it goes, and
+ * READING  batch_decode() reads into an arena owned by `struct batch_decoder`, checks everything below, and
  * gives `struct batch`, whose pointers live until the next decode or destroy. After that the rows can be used without a
  * check:
  *            1. version is 1; runner, region, teams, projects ("-" allowed only there), sandbox ids are identifiers;

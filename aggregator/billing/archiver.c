@@ -45,13 +45,14 @@ static enum sg_error pile_commit(struct exporter *x, struct shard *s, struct pil
     if (p->count == 0) return SG_OK;
     shard_calls(x, s, "a commit of the archive to Kafka");
     enum sg_error e = txlog_append(s->log, p->record, p->count, NULL, f);
-    health_doing(&x->health, NULL);
     if (e == SG_OK) {
+        health_doing(&x->health, NULL);
         counters_add(&x->counters, COUNT_ARCHIVED, p->bytes);
         return SG_OK;
     }
     log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
     shard_close(x, s, f);
+    health_doing(&x->health, NULL);
     return e;
 }
 

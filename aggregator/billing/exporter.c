@@ -154,7 +154,6 @@ enum sg_error exporter_init(struct exporter *x, const struct exporter_config *co
     if (e == SG_OK) e = take_properties(x, f);
     if (e == SG_OK) e = make_shards(x, f);
     if (e == SG_OK) e = make_clients(x, f);
-    if (e == SG_OK) x->control_heard_at = x->redis_heard_at = loop_now(&x->loop);
     return e;
 }
 
@@ -202,6 +201,7 @@ static enum sg_error follow_control(struct exporter *x, struct boot_ms now, stru
     if (x->facts.broken) {
         if (e != SG_OK) log_fault(LOG_ERROR, "control_broken", &f);
         health_set_fault(&x->health, EXPORTER_CONTROL, "the control topic's chain is broken");
+        x->control_unread = (struct sg_fault){0};
         return SG_OK;
     }
     if (now.v < x->control_check_at.v) return SG_OK;
@@ -212,7 +212,6 @@ static enum sg_error follow_control(struct exporter *x, struct boot_ms now, stru
         log_fault(LOG_WARN, "kafka_unreachable", &f);
         return SG_OK;
     }
-    x->control_heard_at = loop_now(&x->loop);
     health_clear(&x->health, EXPORTER_CONTROL);
     if (lag == 0 && !x->facts_known) log_event(LOG_INFO, "control_read", "accounts=%zu", x->facts.account_count);
     x->facts_known |= lag == 0;
@@ -247,6 +246,7 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
     health_doing(&x->health, "a question to Stripe");
     enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
+    if (e != SG_OK) health_set_fault_since(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters", now);
     health_doing(&x->health, NULL);
     if (e == SG_OK) {
         backoff_reset(&x->pause_backoff);
@@ -262,8 +262,6 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
         return SG_OK;
     }
     log_fault(LOG_WARN, "meters_not_known", f);
-    health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters");
-    health_fault_began(&x->health, EXPORTER_STRIPE, now);
     x->meters_at.v = now.v + backoff_next(&x->pause_backoff);
     return e == SG_ERR_CONFIG ? e : SG_OK;
 }
@@ -296,11 +294,13 @@ static void tend_shard(struct exporter *x, struct shard *s)
 
 enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f)
 {
-    enum sg_error e = learn_meters(x, loop_now(&x->loop), f);
-    if (e == SG_OK) e = follow_control(x, loop_now(&x->loop), f);
+    enum sg_error e = follow_control(x, loop_now(&x->loop), f);
+    exporter_show(x); /* what was found out is told before a question may hang */
+    if (e == SG_OK) e = learn_meters(x, loop_now(&x->loop), f);
+    if (e == SG_OK) e = follow_control(x, loop_now(&x->loop), f); /* that one may have taken long */
     if (e != SG_OK) return e;
     exporter_probe_redis(x);
-    exporter_show(x); /* what these have found is told before a commit may hang */
+    exporter_show(x); /* and before a commit may */
     for (size_t i = 0; i < x->shard_count && !on_wait(x); i++) {
         tend_shard(x, &x->shard[i]);
         exporter_show(x);

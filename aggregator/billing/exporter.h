@@ -1,7 +1,8 @@
 /* sandglass-exporter: brings the closed hours of the view to Stripe, through the ledger (design.md, section 6).
  *
- * A TURN      control facts -> per shard: outcomes committed, then a cycle when it is due (shard.c) -> attempts begun
- *             for open revisions, and reads of summaries for old ones -> the network for a while (pusher.c).
+ * A TURN      control facts, Stripe's meters and time -> per shard: outcomes committed, then a cycle when it is due
+ * (shard.c) -> attempts begun for open revisions, and reads of summaries for old ones -> the network for a while
+ * (pusher.c).
  *
  * A CYCLE     hours that changed and are closed -> snapshot -> plan -> intents of all of them in one transaction ->
  *             fields of `due` removed whose hours are accounted for.
@@ -132,6 +133,7 @@ struct shard {
     struct boot_ms called_at;          /* when the last call to Kafka began */
     struct sg_fault closed_by;         /* why it is closed; OK: it never was open */
     struct sg_fault cycle_fault;       /* of the last cycle; OK: it went well */
+    bool ledger_unread;                /* that was Kafka, which did not give the ledger to read, and not Redis */
     struct watermark mark;             /* as last seen */
     struct boot_ms archived_at;        /* all that is closed was in the archive then, or the shard was opened */
     struct backoff doubt_backoff, fenced_backoff;
@@ -180,9 +182,9 @@ struct exporter {
     struct txlog_reader *control;
     struct control_view facts;
     bool facts_known;
-    struct boot_ms control_check_at, control_heard_at; /* when Kafka is asked next; when it last answered */
-    struct sg_fault control_unread;                    /* why the control topic cannot be followed; OK: it can */
-    struct boot_ms redis_probe_at, redis_heard_at;
+    struct boot_ms control_check_at;
+    struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
+    struct boot_ms redis_probe_at;
     struct sg_fault redis_unread; /* why Redis did not answer when it was asked last; OK: it did */
     struct shard *shard;
     size_t shard_count;
@@ -251,7 +253,8 @@ void exporter_show(struct exporter *x);
 void shard_open(struct exporter *x, struct shard *s);
 /* Gives up log and book after an error of the log; schedules the next open. */
 void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why);
-/* Before a call to Kafka that may hang: what it is, with an article. Afterwards: health_doing(NULL). */
+/* Before a call to Kafka that may hang: what it is, with an article. Afterwards, and after what came of it is told:
+ * health_doing(NULL). */
 void shard_calls(struct exporter *x, struct shard *s, const char *what);
 /* Commits records, folds them, writes their billing cells. On failure the shard is closed. */
 SG_MUST_USE enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct ledger_record *records,

@@ -7,7 +7,7 @@
 #include "common/service.h"
 
 enum {
-    UNANSWERED_MS = 2 * SECOND_MS, /* with the allowance: Stripe's silence is named before the progress rule speaks */
+    UNANSWERED_MS = 1 * SECOND_MS, /* with PROBE_MS and the allowance: red within 10 s also when it begins at rest */
     ARCHIVE_ROUNDS_LATE = 3,
     REDIS_PROBE_MS = 1 * SECOND_MS, /* with the time that a question may take, and the allowance: red within 10 s */
 };
@@ -120,16 +120,18 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
             fault[c] = &s->closed_by;
             began[c] = s->called_at;
         }
-        if (s->log && s->cycle_fault.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &s->cycle_fault;
+        c = s->ledger_unread ? EXPORTER_KAFKA : EXPORTER_REDIS;
+        if (s->log && s->cycle_fault.code && !fault[c]) {
+            fault[c] = &s->cycle_fault;
+            if (s->ledger_unread) began[c] = s->called_at;
+        }
         const struct sg_fault *archive = s->archiving.fault.code ? &s->archiving.fault : &s->archived.fault;
         if (s->log && archive->code && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = archive;
     }
     if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
         fault[EXPORTER_ARCHIVE] = &late;
     if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
-    if (x->control_unread.code) began[EXPORTER_KAFKA] = x->control_heard_at;
     if (x->redis_unread.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &x->redis_unread;
-    if (x->redis_unread.code) began[EXPORTER_REDIS] = x->redis_heard_at;
     (void)sg_fail(&unread, SG_ERR_CORRUPT, "%" PRIu64 " hours of the view are not understood, and not billed",
                   sum->tally.unread);
     (void)sg_fail(&unarchived, SG_ERR_CORRUPT, "%" PRIu64 " cells of the view are not understood, and not archived",
@@ -137,15 +139,17 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     if (sum->tally.unread && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &unread;
     if (sum->unarchived && !fault[EXPORTER_ARCHIVE]) fault[EXPORTER_ARCHIVE] = &unarchived;
     for (size_t i = 0; i < sizeof of_shards / sizeof *of_shards; i++) {
-        if (fault[of_shards[i]])
-            health_take_fault(&x->health, of_shards[i], fault[of_shards[i]]);
+        enum exporter_component c = of_shards[i];
+        if (fault[c])
+            health_set_fault_since(&x->health, c, *fault[c]->text ? fault[c]->text : sg_error_text(fault[c]->code),
+                                   began[c]);
         else
-            health_clear(&x->health, of_shards[i]);
-        health_fault_began(&x->health, of_shards[i], began[of_shards[i]]);
+            health_clear(&x->health, c);
     }
 }
 
-/* Answers say what they say (pusher.c); here is what their absence says. */
+/* Answers say what they say (pusher.c); here is what their absence says. After a long commit they may be there, and
+ * unread: so it counts from now on. */
 static void judge_silence(struct exporter *x, const struct standing *sum)
 {
     struct boot_ms now = loop_now(&x->loop), since = now;
@@ -155,7 +159,6 @@ static void judge_silence(struct exporter *x, const struct standing *sum)
     if (clock_since(now, since) > UNANSWERED_MS) {
         x->unheard = true;
         health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
-        health_fault_began(&x->health, EXPORTER_STRIPE, since);
     } else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable) {
         x->unheard = false;
         health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
@@ -195,7 +198,6 @@ void exporter_probe_redis(struct exporter *x)
     health_doing(&x->health, "a question to Redis");
     x->redis_unread = redis_store_probe(x->store, (uint32_t)x->shard_count, &f) ? f : (struct sg_fault){0};
     health_doing(&x->health, NULL);
-    if (!x->redis_unread.code) x->redis_heard_at = loop_now(&x->loop);
     x->redis_probe_at.v = loop_now(&x->loop).v + REDIS_PROBE_MS;
 }
 

@@ -53,12 +53,13 @@ void shard_open(struct exporter *x, struct shard *s)
     log_config(x, s, &config, id, sizeof id);
     shard_calls(x, s, "the opening of a shard of the ledger in Kafka");
     enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &s->book, &f);
-    health_doing(&x->health, NULL);
     if (e != SG_OK) {
         if (e != SG_ERR_STATE) log_fault(LOG_WARN, "ledger_not_opened", &f);
         shard_close(x, s, &f);
+        health_doing(&x->health, NULL);
         return;
     }
+    health_doing(&x->health, NULL);
     s->closed_by = (struct sg_fault){0};
     s->cycle_fault = (struct sg_fault){0};
     s->incarnation++;
@@ -113,8 +114,9 @@ struct rewrite {
     struct exporter *x;
     struct shard *s;
     struct book book;
-    uint64_t from; /* everything below is in Redis */
-    uint64_t seen; /* records, of the archive too */
+    uint64_t from;  /* everything below is in Redis */
+    uint64_t seen;  /* records, of the archive too */
+    bool unwritten; /* it was Redis that failed */
 };
 
 static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, struct sg_fault *f)
@@ -128,6 +130,7 @@ static enum sg_error on_rewrite(void *arg, const struct txlog_record *record, st
     if (w->x->rows->count < w->x->rows_most) return SG_OK;
     e = flush_rows(w->x, w->s, w->from, w->book.end, f);
     if (e == SG_OK) w->from = w->book.end;
+    w->unwritten = e != SG_OK;
     return e;
 }
 
@@ -143,7 +146,7 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
     log_config(x, s, &config, id, sizeof id);
     struct boot_ms heard = loop_now(&x->loop);
     x->rows->count = 0;
-    health_doing(&x->health, "the rewriting of billing cells from the ledger");
+    shard_calls(x, s, "the rewriting of billing cells from the ledger");
     enum sg_error e = txlog_reader_open(&r, &config, 0, f);
     while (e == SG_OK && w.book.end < s->book.end) {
         uint64_t seen = w.seen;
@@ -153,12 +156,13 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
         if (e == SG_OK && clock_since(loop_now(&x->loop), heard) > SILENCE_MS)
             e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
+    s->ledger_unread = !w.unwritten && (e == SG_ERR_TIMEOUT || e == SG_ERR_UNREACHABLE);
     if (e == SG_OK) e = flush_rows(x, s, w.from, s->book.end, f);
-    health_doing(&x->health, NULL);
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
                   s->book.end);
     txlog_reader_destroy(r);
+    health_doing(&x->health, NULL);
     book_destroy(&w.book);
     s->view_synced = e == SG_OK;
     return e;
@@ -262,12 +266,15 @@ enum sg_error shard_commit(struct exporter *x, struct shard *s, const struct led
     enum sg_error e = encode_all(records, count, &all, slices, f);
     shard_calls(x, s, "a commit to the ledger in Kafka");
     if (e == SG_OK) e = txlog_append(s->log, slices, count, offsets, f);
-    health_doing(&x->health, NULL);
-    if (e == SG_OK) e = fold_committed(x, s, records, offsets, count, f);
+    if (e == SG_OK) {
+        health_doing(&x->health, NULL);
+        e = fold_committed(x, s, records, offsets, count, f);
+    }
     free(all);
     if (e == SG_OK) return SG_OK;
     log_fault(LOG_ERROR, e == SG_ERR_FENCED ? "ledger_fenced" : "ledger_in_doubt", f);
     shard_close(x, s, f);
+    health_doing(&x->health, NULL);
     return e;
 }
 
@@ -333,6 +340,7 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     size_t due_count = 0;
     uint64_t unread = 0;
     bool wrapped = false;
+    s->ledger_unread = false;
     enum sg_error e = view_head(x->store, s->index, (int64_t)x->config->runner_grace_ms, &head, f);
     if (e == SG_OK) s->mark = head.mark;
     if (e == SG_OK) e = check_view(x, s, &head, f);

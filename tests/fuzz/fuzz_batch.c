@@ -1,9 +1,10 @@
-/* Batch decoding: whatever is accepted holds to what proto/batch.h promises, and can be said again: built anew of its
- * rows it decodes to the same rows, and then to the same bytes. (The wire format has no canonical form, so the bytes
- * may differ from the input's.) mutate_batch.c keeps lengths true. */
+/* Batch decoding: whatever is accepted holds to what proto/batch.h promises, is what protobuf-c reads in the same
+ * bytes, and can be said again: built anew of its rows it decodes to the same rows, and then to the same bytes. (The
+ * wire format has no canonical form, so the bytes may differ from the input's.) mutate_batch.c keeps lengths true. */
 #include <assert.h>
 #include <string.h>
 
+#include "batch.pb-c.h"
 #include "proto/batch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -67,6 +68,12 @@ enum { REBUILT_ROWS_MAX = 256 };
 #define EXPECT_IN_RANGE(kind, name)                                                                                    \
     for (size_t i = 0; i < b->kind.count; i++) (void)time_at(b, b->kind.name, i);
 
+#define EXPECT_READ_COLUMN(kind, name, type)                                                                           \
+    if (m->kind)                                                                                                       \
+        for (size_t i = 0; i < b->kind.count; i++)                                                                     \
+            assert(column_##type(b->kind.name, i) == (m->kind->n_##name ? m->kind->name[i] : 0));
+#define EXPECT_READ_TIME(kind, name) EXPECT_READ_COLUMN(kind, name, i64)
+
 static struct wall_ms time_at(const struct batch *b, const int64_t *column, size_t i)
 {
     struct wall_ms t = {b->base_ms + column_i64(column, i)};
@@ -99,6 +106,39 @@ static void expect_same(const struct batch *x, const struct batch *y)
     COLUMNS(EXPECT_COLUMN)
     TIMES(EXPECT_TIME)
     expect_names(x, y);
+}
+
+static void expect_read_names(size_t count, char *const *names, size_t read_count, char *const *read)
+{
+    assert(count == read_count);
+    for (size_t i = 0; i < count; i++) assert(strcmp(names[i], read[i]) == 0);
+}
+
+/* Kinds without an entry of the message have no rows. */
+static void expect_read(const struct batch *b, const uint8_t *bytes, size_t length)
+{
+    Sandglass__V1__Batch *m = sandglass__v1__batch__unpack(NULL, length, bytes);
+    assert(m && m->version == BATCH_VERSION);
+    assert(strcmp(b->runner, m->runner) == 0 && strcmp(b->region, m->region) == 0);
+    assert(b->epoch == m->epoch && b->seq == m->seq && b->base_ms == (int64_t)m->base_ms);
+    assert(b->complete_through_ms == (int64_t)m->complete_through_ms);
+    expect_read_names(b->team_count, b->teams, m->n_teams, m->teams);
+    expect_read_names(b->project_count, b->projects, m->n_projects, m->projects);
+    if (m->sandboxes) expect_read_names(b->sandboxes.count, b->sandboxes.id, m->sandboxes->n_id, m->sandboxes->id);
+    size_t rows = (m->slices ? m->slices->n_sandbox : 0) + (m->starts ? m->starts->n_sandbox : 0) +
+                  (m->states ? m->states->n_sandbox : 0) + (m->ends ? m->ends->n_sandbox : 0) +
+                  (m->execs ? m->execs->n_sandbox : 0) + (m->api_calls ? m->api_calls->n_team : 0) +
+                  (m->capacities ? m->capacities->n_at_ms : 0) + (m->gaps ? m->gaps->n_from_ms : 0);
+    assert(batch_row_count(b) == rows);
+    COLUMNS(EXPECT_READ_COLUMN)
+    TIMES(EXPECT_READ_TIME)
+    EXPECT_READ_COLUMN(sandboxes, team, u32)
+    EXPECT_READ_COLUMN(sandboxes, project, u32)
+    EXPECT_READ_COLUMN(api_calls, team, u32)
+    EXPECT_READ_COLUMN(api_calls, project, u32)
+    assert(b->totals.vcpu_ms == (m->totals ? m->totals->vcpu_ms : 0));
+    assert(b->totals.refused == (m->totals ? m->totals->refused : 0));
+    sandglass__v1__batch__free_unpacked(m, NULL);
 }
 
 static bool build_slices(struct batch_builder *to, const struct batch *b)
@@ -188,6 +228,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(f.text[0]);
         return 0;
     }
+    expect_read(b, data, size);
     TIMES(EXPECT_IN_RANGE)
     assert(batch_row_count(b) <= BATCH_ROWS_MAX);
     for (size_t i = 0; i < b->slices.count; i++)

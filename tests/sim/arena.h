@@ -1,5 +1,5 @@
-/* Memory for a simulated Redis: taken in small pieces by the million, given back as a whole. Its chunks are kept for
- * the next one, warm; under sanitizers they are the heap's, which those watch. One thread. */
+/* Memory of a simulated Redis or of an oracle: taken in small pieces by the million, given back as a whole. Its chunks
+ * are kept for the next one, warm; under sanitizers they are the heap's, which those watch. One thread. */
 #ifndef SIM_ARENA_H
 #define SIM_ARENA_H
 

@@ -11,13 +11,18 @@ enum {
     WELL_MS = 40 * SECOND_MS,
     WORK_MS = 3 * SECOND_MS,
     TICK_MS = SECOND_MS / 2,
+    YOUNG_MS = 4 * SECOND_MS,
     TURNS_MOST = 300
 };
 
 static const struct {
     enum billing_silent who;
     const char *name;
-} silent[] = {{BILLING_SILENT_STRIPE, "stripe"}, {BILLING_SILENT_KAFKA, "kafka"}, {BILLING_SILENT_REDIS, "redis"}};
+    enum exporter_component component;
+} silent[] = {{BILLING_SILENT_STRIPE, "stripe", EXPORTER_STRIPE},
+              {BILLING_SILENT_KAFKA, "kafka", EXPORTER_KAFKA},
+              {BILLING_SILENT_REDIS, "redis", EXPORTER_REDIS}};
+enum { SILENT = sizeof silent / sizeof *silent };
 
 static void turn(struct billing_world *w)
 {
@@ -51,24 +56,51 @@ static void go_on(struct billing_world *w, int64_t ms)
 
 /* ---- silence ---- */
 
-/* Who is silent since when; NULL: nobody. */
+/* Who is silent since when; SILENT: nobody, but commits are slow. */
 struct silence {
     struct billing_world *world;
-    const char *who;
+    size_t who;
     int64_t begun;
+    bool well; /* the exporter was */
 };
+
+/* A fault of that component has stood for longer than it may. */
+static bool has_fault(struct billing_exporter *x, enum exporter_component c)
+{
+    const struct health *h = &x->exporter.health;
+    return h->fault[c].reason[0] &&
+           clock_since(loop_now(&x->exporter.loop), h->fault[c].since) > h->component[c].allowance_ms;
+}
+
+/* Nobody is named who is not silent, or not for long. What people must look at is another matter. */
+static void check_not_told(const struct silence *s, struct billing_exporter *x, const char *reason)
+{
+    bool young = s->world->sim->now < s->begun + YOUNG_MS;
+    for (size_t i = 0; i < SILENT; i++)
+        if ((i != s->who || young) && has_fault(x, silent[i].component))
+            sim_fail(s->world->sim, "it is not %s that is silent for long, and %s says: %s", silent[i].name,
+                     x->actor.name, reason);
+    if ((s->who == SILENT || young) && strstr(reason, "main-thread"))
+        sim_fail(s->world->sim, "nobody is silent for long, and %s says: %s", x->actor.name, reason);
+}
+
+static void check_told(const struct silence *s, struct billing_exporter *x)
+{
+    struct health_report r;
+    int64_t ms = s->world->sim->now - s->begun;
+    health_judge(&x->exporter.health, &r);
+    if (s->well) check_not_told(s, x, r.reason);
+    if (s->who == SILENT || ms < TOLD_MS) return;
+    if (r.healthy || (!strcasestr(r.reason, silent[s->who].name) && !strstr(r.reason, "main-thread")))
+        sim_fail(s->world->sim, "%s is silent for %d ms, and %s says: %s", silent[s->who].name, (int)ms, x->actor.name,
+                 r.reason);
+}
 
 /* Also in the middle of a turn, where it waits: then its main thread hangs. */
 static bool look(void *arg)
 {
     const struct silence *s = arg;
-    struct billing_exporter *x = &s->world->x[s->world->owner];
-    struct health_report r;
-    if (s->world->sim->now < s->begun + TOLD_MS || s->world->sim->failed) return false;
-    health_judge(&x->exporter.health, &r);
-    if (r.healthy || (!strstr(r.reason, s->who) && !strstr(r.reason, "main-thread")))
-        sim_fail(s->world->sim, "%s is silent for %d ms, and %s says: %s", s->who, (int)(s->world->sim->now - s->begun),
-                 x->actor.name, r.reason);
+    if (!s->world->sim->failed) check_told(s, &s->world->x[s->world->owner]);
     return false;
 }
 
@@ -87,17 +119,21 @@ static void start_anew(struct silence *s)
     billing_exporter_end(x);
     billing_exporter_begin(s->world, x);
     s->begun = s->world->sim->now;
+    s->well = false;
 }
 
 /* In its first seconds there comes something to do; work NULL: there does not. */
 static void fall_silent(struct billing_world *w, void (*work)(void *arg), void *arg)
 {
-    size_t who = sim_draw(w->sim, sizeof silent / sizeof *silent);
-    struct silence s = {w, silent[who].name, w->sim->now};
+    struct health_report r;
+    struct silence s = {w, sim_draw(w->sim, SILENT + 1), w->sim->now, false};
     int64_t work_at = s.begun + (int64_t)sim_draw(w->sim, WORK_MS);
-    w->silent = silent[who].who;
+    health_judge(&w->x[w->owner].exporter.health, &r);
+    s.well = r.healthy;
+    w->silent = s.who < SILENT ? silent[s.who].who : BILLING_SILENT_NOBODY;
     w->onlooker = (struct txlog_waiter){look, &s};
     if (w->silent == BILLING_SILENT_KAFKA) ledgers_silence(w->onlooker);
+    if (s.who == SILENT) ledgers_slow_down(w->onlooker);
     while (w->sim->now < s.begun + SILENCE_MS && !w->sim->failed) {
         if (work && w->sim->now >= work_at) {
             work(arg);

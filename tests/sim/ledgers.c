@@ -11,8 +11,11 @@ struct record {
     size_t length;
 };
 
-/* How long a call waits in vain, as txlog.h has it, the last of an append without a tick. */
-enum { OPEN_MS = 10 * SECOND_MS, APPEND_MS = 10 * SECOND_MS, COMMIT_MS = 5 * SECOND_MS, TICK_MS = SECOND_MS / 2 };
+/* How long a call waits in vain, as txlog.h has it: an append for its records, then without a tick for the commit. A
+ * slow one comes to its end. */
+enum { OPEN_MS = 10 * SECOND_MS, APPEND_MS = 10 * SECOND_MS, COMMIT_MS = 5 * SECOND_MS, SLOW_MS = 6 * SECOND_MS };
+enum { DESTROY_MS = 2 * SECOND_MS }; /* a client ends */
+enum { TICK_MS = SECOND_MS / 2 };
 enum { OWNERS_MOST = 256 };
 
 /* Whoever opens by this transactional.id; of the same one, the latest. */
@@ -35,8 +38,8 @@ static struct sim *sim;
 static struct ledger ledgers[LEDGERS_MOST], control;
 static struct owner owners[OWNERS_MOST]; /* of any partition: an id is the producer's, not the log's */
 static const struct ledgers_watcher *watcher;
-static bool silent;
-static struct txlog_waiter onlooker; /* while Kafka is silent */
+static bool silent, slow;
+static struct txlog_waiter onlooker; /* while Kafka is that */
 
 static bool fault(enum sim_fault kind)
 {
@@ -49,7 +52,7 @@ void ledgers_begin(struct sim *s)
 {
     sim = s;
     watcher = NULL;
-    silent = false;
+    silent = slow = false;
 }
 
 static void drop_undecided(struct ledger *l)
@@ -86,19 +89,39 @@ void ledgers_silence(struct txlog_waiter w)
     silent = true;
 }
 
-void ledgers_speak(void)
+void ledgers_slow_down(struct txlog_waiter w)
 {
-    silent = false;
+    onlooker = w;
+    slow = true;
 }
 
-/* Somebody waits in vain. wait: as long as he wants to; NULL: he is not asked. */
-static bool in_vain(int64_t ms, const struct txlog_waiter *wait)
+void ledgers_speak(void)
 {
-    for (int64_t end = sim->now + ms; silent && sim->now < end;) {
+    silent = slow = false;
+}
+
+/* Somebody waits. wait: as long as he wants to; NULL: he is not asked. */
+static void passes(int64_t ms, const struct txlog_waiter *wait)
+{
+    for (int64_t end = sim->now + ms; sim->now < end;) {
         sim->now += end - sim->now < TICK_MS ? end - sim->now : TICK_MS;
         (void)onlooker.tick(onlooker.arg);
         if (wait && wait->tick(wait->arg)) break;
     }
+}
+
+static bool in_vain(int64_t ms, const struct txlog_waiter *wait)
+{
+    if (silent) passes(ms, wait);
+    return silent;
+}
+
+static bool commit_in_vain(const struct txlog_waiter *wait)
+{
+    bool records = sim_draw(sim, 2);
+    if (silent && records) passes(APPEND_MS, wait);
+    if (silent && !records) passes(COMMIT_MS, NULL);
+    if (slow) passes(SLOW_MS, wait);
     return silent;
 }
 
@@ -272,8 +295,7 @@ enum sg_error txlog_append(struct txlog *log, const struct txlog_bytes *records,
     bool owns = log->epoch == log->owner->epoch;
     propose(l, records, count);
     if (!owns) return sg_fail(f, SG_ERR_FENCED, "somebody newer owns the shard");
-    if (sim->failed || in_vain(APPEND_MS, log->wait) || in_vain(COMMIT_MS, NULL))
-        return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
+    if (sim->failed || commit_in_vain(log->wait)) return sg_fail(f, SG_ERR_UNKNOWN, "nothing comes of it");
     bool lost = l->undecided_count > 0 || fault(SIM_COMMIT_LOST);
     bool seen = !lost || (l->undecided_count == 0 && sim_draw(sim, 2)); /* committed, though the answer may be lost */
     if (!seen && l->undecided_count == 0) leave_undecided(log, records, count);
@@ -294,6 +316,7 @@ uint64_t txlog_end(const struct txlog *log)
 }
 void txlog_destroy(struct txlog *log)
 {
+    if (log) (void)in_vain(DESTROY_MS, NULL);
     if (log && log->owner->log == log) log->owner->log = NULL;
     free(log);
 }
@@ -325,7 +348,7 @@ enum sg_error txlog_reader_poll(struct txlog_reader *r, uint32_t timeout_ms, siz
     if (!alive_after_interruption(r->actor) || fault(SIM_BROKER_AWAY))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     size_t most = silent ? 0 : sim->quiet ? max : sim_draw(sim, 5);
-    if (most == 0 || r->next == l->count) sim->now += timeout_ms;
+    if (!in_vain(timeout_ms, NULL) && (most == 0 || r->next == l->count)) sim->now += timeout_ms;
     for (size_t i = 0; e == SG_OK && i < most && r->next < l->count; i++) {
         const struct record *at = &l->record[r->next++];
         const struct txlog_record record = {at->offset, {at->time}, at->bytes, at->length};

@@ -30,6 +30,8 @@ void ledgers_watch(const struct ledgers_watcher *watcher);
 void ledgers_say(const char *bytes, size_t length);
 /* Nothing comes of Kafka, until it speaks again. Who waits for it is looked at every half a second. */
 void ledgers_silence(struct txlog_waiter onlooker);
+/* Commits take a long time, until then, and come to their end. */
+void ledgers_slow_down(struct txlog_waiter onlooker);
 void ledgers_speak(void);
 /* Commits that nobody has decided never come. */
 void ledgers_forget_undecided(void);

@@ -8,7 +8,7 @@
 #include "tests/sim/rollup_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 220, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
+enum { STEPS = 150, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -111,9 +111,9 @@ static void look(struct rollup_world *w)
 
 void rollup_misfortune(struct rollup_world *w)
 {
-    if (sim_draw(w->sim, 60) == 0) rollup_late_arrives(w);
-    if (sim_draw(w->sim, 8) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
-    if (sim_draw(w->sim, 8) == 0) misfortune_of_programs(w);
+    if (sim_draw(w->sim, 45) == 0) rollup_late_arrives(w);
+    if (sim_draw(w->sim, 6) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
+    if (sim_draw(w->sim, 6) == 0) misfortune_of_programs(w);
 }
 
 void rollup_programs_act(struct rollup_world *w)
@@ -129,11 +129,11 @@ void rollup_step(struct rollup_world *w)
 {
     pass_time(w);
     act(w);
-    if (sim_draw(w->sim, 8) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
+    if (sim_draw(w->sim, 6) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
-    if (sim_draw(w->sim, 120) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
-    if (sim_draw(w->sim, 120) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
-    if (!w->sim->failed && sim_draw(w->sim, 100) == 0) look(w);
+    if (sim_draw(w->sim, 80) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
+    if (sim_draw(w->sim, 80) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
+    if (!w->sim->failed && sim_draw(w->sim, 70) == 0) look(w);
 }
 
 /* ---- quiet ---- */
@@ -278,7 +278,7 @@ static void draw(struct rollup_world *w)
     w->parts = 1 + (uint32_t)sim_draw(s, PARTS_MAX);
     w->shards = 1 + (uint32_t)sim_draw(s, SHARDS_MOST);
     w->runners = (uint32_t[]){1, 2, 4}[sim_draw(s, 3)];
-    w->rows_most = (size_t[]){8, 40, 130}[sim_draw(s, 3)];
+    w->rows_most = (size_t[]){8, 50, 180}[sim_draw(s, 3)];
 }
 
 void rollup_begin(struct rollup_world *w)

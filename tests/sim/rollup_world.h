@@ -258,7 +258,8 @@ void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct red
 /* In quiet: who misses an answer says so in time, and all is well again (rollup_health.c). */
 void rollup_check_health(struct rollup_world *w);
 /* The shard was rebuilt: cells, marks and gaps are the same bytes as before, when its state was found right and whole;
- * so sums are not reckoned again. Everything is in, indexed and reported. */
+ * so sums are not reckoned again. (What rollup_check_health did to it since then would differ.) Everything is in,
+ * indexed and reported. */
 void rollup_check_rebuilt(struct rollup_world *w, uint32_t shard, const struct redis_state *before,
                           const struct redis_state *now);
 

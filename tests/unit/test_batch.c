@@ -201,6 +201,9 @@ Test(batch, what_is_not_the_wire_format_is_refused_by_its_rule)
         {CASE("\x00\x00"), "batch: head: unknown field"},
         {CASE("\x0a\x00"), "batch: head: bad wire type"},
         {CASE("\x08\x80"), "batch: head: bad number"},
+        {CASE("\x88\x80\x80\x80\x80\x00\x01"), "batch: head: bad tag"},
+        {CASE("\x88\x80\x80\x80\x10\x01"), "batch: head: bad tag"},
+        {CASE("\x08\x01\x12\x81\x80\x80\x80\x80\x00r"), "batch: head: bad length"},
         {CASE("\x08\x01\x12\x05r"), "batch: head: bad length"},
         {CASE("\x08\x01\x12\x80"), "batch: head: bad length"},
         {CASE("\x08\x01\x12\x02r\x00"), "batch: runner: bad identifier"},
@@ -234,6 +237,9 @@ Test(batch, what_is_not_the_wire_format_is_refused_by_its_rule)
         {CASE(HEAD "\x5a\x09\x0a\x01"
                    "a\x22\x01\x01\x2a\x01\x01"),
          "batch: sandboxes: team out of range"},
+        {CASE(HEAD "\x4a\x01t\x52\x01-\x5a\x0d\x0a\x01"
+                   "a\x22\x05\x81\x80\x80\x80\x10\x2a\x01\x01"),
+         "batch: sandboxes: allocation out of range"}, /* 1 in its low 32 bits */
         {CASE(HEAD "\x92\x01\x0f\x0a\x01\x00\x12\x0a" NINE_ONES "\x02"), "batch: capacities: bad number"},
         {CASE(HEAD "\x92\x01\x10\x0a\x01\x00\x12\x0b" TEN_PADS "\x00"), "batch: capacities: bad number"},
         {CASE(HEAD "\x92\x01\x4b\x0a\x01\x00\x12\x46" TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS
@@ -255,6 +261,8 @@ Test(batch, without_a_version_it_is_of_none)
     struct sg_fault f = {0};
     cr_expect_eq(decode("", 0, &out, &f), SG_ERR_VERSION);
     cr_expect_str_eq(f.text, "batch: has no version");
+    cr_expect_eq(decode(CASE("\x08\x81\x80\x80\x80\x10"), &out, &f), SG_ERR_VERSION);
+    cr_expect_str_eq(f.text, "batch: version 4294967297 is unknown");
 }
 
 Test(batch, any_encoding_of_good_rows_is_taken)
@@ -282,24 +290,33 @@ Test(batch, numbers_of_all_lengths_follow_each_other)
 {
     enum { ROWS = 700 };
     static struct batch_capacity said[ROWS];
+    static int64_t at[ROWS];
+    static uint32_t took[ROWS];
     struct batch_builder *b = batch_builder_new();
     struct batch out;
     struct sg_fault f = {0};
     const uint8_t *bytes;
     size_t length;
     uint64_t state = 1;
+    uint32_t sandbox = add_sandbox(b, "run1");
     for (size_t i = 0; i < ROWS; i++) {
         uint64_t *v = (uint64_t *)&said[i];
         for (size_t k = 0; k < sizeof said[i] / sizeof *v; k++) {
             state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             v[k] = (state ^ state >> 29) >> (state >> 58); /* of 0 to 64 bits */
         }
-        cr_assert_eq(batch_builder_capacity(b, (struct wall_ms){noon.v + (int64_t)(state >> 40)}, &said[i]), SG_OK);
+        at[i] = noon.v + (int64_t)(state >> (state >> 58) % 24 >> 40) * (state % 2 ? 1 : -1);
+        took[i] = (uint32_t)(said[i].warm % DAY_MS);
+        cr_assert_eq(batch_builder_start(b, sandbox, (struct wall_ms){at[i]}, 1, took[i]), SG_OK);
+        cr_assert_eq(batch_builder_capacity(b, (struct wall_ms){at[i]}, &said[i]), SG_OK);
     }
     seal(b, 1, &bytes, &length);
     cr_assert_eq(decode((const char *)bytes, length, &out, &f), SG_OK, "%s", f.text);
     cr_assert_eq(out.capacities.count, ROWS);
     for (size_t i = 0; i < ROWS; i++) {
+        cr_assert_eq(out.base_ms + out.starts.at_ms[i], at[i], "%zu", i);
+        cr_assert_eq(out.starts.create_ms[i], took[i], "%zu", i);
+        cr_assert_eq(out.base_ms + out.capacities.at_ms[i], at[i], "%zu", i);
         cr_assert_eq(out.capacities.vcpus_total[i], said[i].vcpus_total, "%zu", i);
         cr_assert_eq(out.capacities.mem_mib_total[i], said[i].mem_mib_total, "%zu", i);
         cr_assert_eq(out.capacities.disk_mib_total[i], said[i].disk_mib_total, "%zu", i);

@@ -130,15 +130,16 @@ Test(health, names_everything_that_is_wrong_once_something_is)
 Test(health, counts_a_fault_from_when_the_call_began_that_has_shown_it)
 {
     struct boot_ms called = now;
-    health_fault_began(&h, KAFKA, called);
     pass(HEALTH_PROGRESS_MS - 1, 0);
-    cr_assert(healthy(), "there is no fault");
+    health_set_fault_since(&h, KAFKA, "no answer", called);
+    cr_assert_str_eq(reason(), "kafka: no answer");
+    health_set_fault_since(&h, KAFKA, "still none", now);
+    cr_assert_str_eq(reason(), "kafka: still none", "it does not become younger");
+    health_clear(&h, KAFKA);
     health_set_fault(&h, KAFKA, "no answer");
     cr_assert(healthy(), "it is young");
-    health_fault_began(&h, KAFKA, called);
-    cr_assert_str_eq(reason(), "kafka: no answer");
-    health_fault_began(&h, KAFKA, now);
-    cr_assert_str_eq(reason(), "kafka: no answer", "it does not become younger");
+    health_set_fault_since(&h, KAFKA, "no answer", called);
+    cr_assert_str_eq(reason(), "kafka: no answer", "it is older than was known");
     health_clear(&h, KAFKA);
     health_set_fault(&h, KAFKA, "no answer");
     cr_assert(healthy(), "it is a new one");
