@@ -176,9 +176,9 @@ static enum sg_error out_of_range(struct decoding *g, const struct message *m, c
 static bool take_varint(struct wire *w, uint64_t *out)
 {
     uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64 && w->p < w->end; shift += 7) {
+    for (unsigned shift = 0; w->p < w->end; shift += 7) {
         uint64_t b = *w->p++;
-        if (shift == 63 && b > 1) return false;
+        if (shift == 63 && b > 1) return false; /* it also goes no further */
         v |= (b & 0x7f) << shift;
         if (b < 0x80) {
             *out = v;

@@ -15,6 +15,7 @@ enum {
     CONTROL_CHECK_TIMEOUT_MS = 1 * SECOND_MS,
     CLOCK_ASK_MS = 60 * SECOND_MS,   /* Stripe's reads are rationed */
     CONTROL_WAIT_MS = 50,            /* until it was read once */
+    CYCLE_AGAIN_MS = 2 * SECOND_MS,  /* after one that failed: before a blip is a fault */
     LAST_COMMITS_MS = 5 * SECOND_MS, /* when asked to stop, for all shards together */
 };
 
@@ -246,6 +247,7 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
     health_doing(&x->health, "a question to Stripe");
     enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
+    x->meters_unheard = e != SG_OK;
     if (e != SG_OK) health_set_fault_since(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters", now);
     health_doing(&x->health, NULL);
     if (e == SG_OK) {
@@ -289,7 +291,8 @@ static void tend_shard(struct exporter *x, struct shard *s)
     if (e == SG_OK && loop_now(&x->loop).v >= s->next_archive.v) e = archiver_turn(x, s, &f);
     if (e == SG_OK || !s->log) return;
     log_fault(LOG_WARN, "cycle_failed", &f);
-    s->next_cycle.v = loop_now(&x->loop).v + x->config->poll_interval_ms;
+    uint64_t again_ms = x->config->poll_interval_ms < CYCLE_AGAIN_MS ? x->config->poll_interval_ms : CYCLE_AGAIN_MS;
+    s->next_cycle.v = loop_now(&x->loop).v + again_ms;
 }
 
 enum sg_error exporter_turn(struct exporter *x, struct sg_fault *f)

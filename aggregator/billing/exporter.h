@@ -130,7 +130,7 @@ struct shard {
     uint64_t incarnation; /* of the book */
     struct book book;
     struct boot_ms open_at, opened_at; /* not before; when it was */
-    struct boot_ms called_at;          /* when the last call to Kafka began */
+    struct boot_ms called_at;          /* when the last call to Kafka began, or was heard of */
     struct sg_fault closed_by;         /* why it is closed; OK: it never was open */
     struct sg_fault cycle_fault;       /* of the last cycle; OK: it went well */
     bool ledger_unread;                /* that was Kafka, which did not give the ledger to read, and not Redis */
@@ -175,8 +175,8 @@ struct exporter {
     struct stripe_client *stripe;
     struct meter_slot meter[METERS_MAX];
     size_t meter_count;
-    bool meters_known;
-    struct boot_ms meters_at; /* do not ask before */
+    bool meters_known, meters_unheard; /* they were told once; the last question was not answered */
+    struct boot_ms meters_at;          /* do not ask before */
     struct clock_trust trust;
     enum clock_trust_verdict clock; /* the last one */
     struct txlog_reader *control;
@@ -184,7 +184,7 @@ struct exporter {
     bool facts_known;
     struct boot_ms control_check_at;
     struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
-    struct boot_ms redis_probe_at;
+    struct boot_ms redis_probe_at, redis_asked_at;
     struct sg_fault redis_unread; /* why Redis did not answer when it was asked last; OK: it did */
     struct shard *shard;
     size_t shard_count;
@@ -244,6 +244,8 @@ void pusher_end(struct exporter *x);
 
 /* Asks Redis now and then whether it is there. */
 void exporter_probe_redis(struct exporter *x);
+/* After the network was listened to: whether Stripe is silent. */
+void exporter_judge_silence(struct exporter *x);
 /* Shows where we stand: gauges, lag, and what is wrong. */
 void exporter_show(struct exporter *x);
 
@@ -253,7 +255,7 @@ void exporter_show(struct exporter *x);
 void shard_open(struct exporter *x, struct shard *s);
 /* Gives up log and book after an error of the log; schedules the next open. */
 void shard_close(struct exporter *x, struct shard *s, const struct sg_fault *why);
-/* Before a call to Kafka that may hang: what it is, with an article. Afterwards, and after what came of it is told:
+/* Before a call to Kafka that may hang: what it is, with an article. When the shard knows what came of it:
  * health_doing(NULL). */
 void shard_calls(struct exporter *x, struct shard *s, const char *what);
 /* Commits records, folds them, writes their billing cells. On failure the shard is closed. */

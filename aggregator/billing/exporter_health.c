@@ -120,7 +120,7 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
             fault[c] = &s->closed_by;
             began[c] = s->called_at;
         }
-        c = s->ledger_unread ? EXPORTER_KAFKA : EXPORTER_REDIS;
+        c = s->ledger_unread ? component_of(s->cycle_fault.code) : EXPORTER_REDIS;
         if (s->log && s->cycle_fault.code && !fault[c]) {
             fault[c] = &s->cycle_fault;
             if (s->ledger_unread) began[c] = s->called_at;
@@ -131,7 +131,10 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     if (clock_since(loop_now(&x->loop), sum->archived_at) > late_ms && !fault[EXPORTER_ARCHIVE])
         fault[EXPORTER_ARCHIVE] = &late;
     if (x->control_unread.code && !fault[EXPORTER_KAFKA]) fault[EXPORTER_KAFKA] = &x->control_unread;
-    if (x->redis_unread.code && !fault[EXPORTER_REDIS]) fault[EXPORTER_REDIS] = &x->redis_unread;
+    if (x->redis_unread.code && !fault[EXPORTER_REDIS]) {
+        fault[EXPORTER_REDIS] = &x->redis_unread;
+        began[EXPORTER_REDIS] = x->redis_asked_at;
+    }
     (void)sg_fail(&unread, SG_ERR_CORRUPT, "%" PRIu64 " hours of the view are not understood, and not billed",
                   sum->tally.unread);
     (void)sg_fail(&unarchived, SG_ERR_CORRUPT, "%" PRIu64 " cells of the view are not understood, and not archived",
@@ -148,18 +151,19 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     }
 }
 
-/* Answers say what they say (pusher.c); here is what their absence says. After a long commit they may be there, and
- * unread: so it counts from now on. */
-static void judge_silence(struct exporter *x, const struct standing *sum)
+/* Answers say what they say (pusher.c); here is what their absence says, and only after what has come was read. */
+void exporter_judge_silence(struct exporter *x)
 {
+    bool open = false;
     struct boot_ms now = loop_now(&x->loop), since = now;
     for (size_t i = 0; i < STRIPE_CONCURRENCY_MAX; i++)
         if (x->attempt[i].used && x->attempt[i].begun_at.v < since.v) since = x->attempt[i].begun_at;
     if (x->answered_at.v > since.v) since = x->answered_at;
+    for (size_t i = 0; i < x->shard_count; i++) open |= x->shard[i].book.open_first != NULL;
     if (clock_since(now, since) > UNANSWERED_MS) {
         x->unheard = true;
         health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
-    } else if (sum->open == 0 && since.v == now.v && x->meters_known && !x->unreachable) {
+    } else if (!open && since.v == now.v && x->meters_known && !x->meters_unheard && !x->unreachable) {
         x->unheard = false;
         health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
     }
@@ -195,6 +199,7 @@ void exporter_probe_redis(struct exporter *x)
 {
     struct sg_fault f = {0};
     if (loop_now(&x->loop).v < x->redis_probe_at.v) return;
+    x->redis_asked_at = loop_now(&x->loop);
     health_doing(&x->health, "a question to Redis");
     x->redis_unread = redis_store_probe(x->store, (uint32_t)x->shard_count, &f) ? f : (struct sg_fault){0};
     health_doing(&x->health, NULL);
@@ -207,7 +212,6 @@ void exporter_show(struct exporter *x)
     struct standing sum = standing_of(x);
     show_gauges(x, &sum);
     judge_shards(x, &sum);
-    judge_silence(x, &sum);
     judge_summaries(x, &sum);
     judge_held(x, &sum);
     health_set_lag(&x->health, sum.open - sum.stuck - sum.waiting + sum.closed);

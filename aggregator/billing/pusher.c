@@ -291,6 +291,7 @@ static void probe_stripe(struct exporter *x)
 void pusher_turn(struct exporter *x)
 {
     push(x);
+    exporter_judge_silence(x);
     probe_stripe(x);
 }
 

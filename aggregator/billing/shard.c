@@ -34,9 +34,19 @@ static enum sg_error fold_into(struct book *b, const struct txlog_record *record
     return e;
 }
 
+/* What on_fold needs. */
+struct opening {
+    struct exporter *x;
+    struct shard *s;
+};
+
+/* As long as there is something to read, Kafka is heard of, and the start-up goes on. */
 static enum sg_error on_fold(void *arg, const struct txlog_record *record, struct sg_fault *f)
 {
-    return fold_into(arg, record, NULL, f);
+    const struct opening *o = arg;
+    o->s->called_at = loop_now(&o->x->loop);
+    health_progress(&o->x->health);
+    return fold_into(&o->s->book, record, NULL, f);
 }
 
 void shard_calls(struct exporter *x, struct shard *s, const char *what)
@@ -52,7 +62,7 @@ void shard_open(struct exporter *x, struct shard *s)
     char id[256];
     log_config(x, s, &config, id, sizeof id);
     shard_calls(x, s, "the opening of a shard of the ledger in Kafka");
-    enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &s->book, &f);
+    enum sg_error e = txlog_open(&s->log, &config, 0, on_fold, &(struct opening){x, s}, &f);
     if (e != SG_OK) {
         if (e != SG_ERR_STATE) log_fault(LOG_WARN, "ledger_not_opened", &f);
         shard_close(x, s, &f);
@@ -70,6 +80,7 @@ void shard_open(struct exporter *x, struct shard *s)
     s->round = (struct cycle_tally){0};
     s->archiving = (struct archive_round){0};
     backoff_reset(&s->doubt_backoff);
+    health_progress(&x->health);
     counters_add(&x->counters, COUNT_REOPENED, 1);
     log_event(LOG_INFO, "ledger_opened", "shard=%u offset=%" PRIu64 " hours=%zu open=%zu", s->index, txlog_end(s->log),
               s->book.entry_count, s->book.open_count);
@@ -156,7 +167,8 @@ static enum sg_error rewrite_view(struct exporter *x, struct shard *s, uint64_t 
         if (e == SG_OK && clock_since(loop_now(&x->loop), heard) > SILENCE_MS)
             e = sg_fail(f, SG_ERR_TIMEOUT, "the ledger is not read");
     }
-    s->ledger_unread = !w.unwritten && (e == SG_ERR_TIMEOUT || e == SG_ERR_UNREACHABLE);
+    s->ledger_unread = !w.unwritten && e != SG_OK && e != SG_ERR_STATE;
+    s->called_at = heard;
     if (e == SG_OK) e = flush_rows(x, s, w.from, s->book.end, f);
     if (e == SG_OK)
         log_event(LOG_INFO, "billing_cells_rewritten", "shard=%u from=%" PRIu64 " to=%" PRIu64, s->index, from,
@@ -185,6 +197,7 @@ static enum sg_error check_view(struct exporter *x, struct shard *s, const struc
                               s->index, s->book.end, head->ledger_at);
     log_fault(LOG_ERROR, "ledger_is_short", f);
     s->view_short = true;
+    s->called_at = loop_now(&x->loop);
     shard_close(x, s, f);
     return e;
 }

@@ -136,8 +136,14 @@ static void expect_read(const struct batch *b, const uint8_t *bytes, size_t leng
     EXPECT_READ_COLUMN(sandboxes, project, u32)
     EXPECT_READ_COLUMN(api_calls, team, u32)
     EXPECT_READ_COLUMN(api_calls, project, u32)
-    assert(b->totals.vcpu_ms == (m->totals ? m->totals->vcpu_ms : 0));
-    assert(b->totals.refused == (m->totals ? m->totals->refused : 0));
+    if (m->totals) {
+        const Sandglass__V1__Totals *t = m->totals;
+        const struct batch_totals read = {t->vcpu_ms,    t->mem_mib_ms, t->disk_mib_ms,
+                                          t->running_ms, t->events,     t->refused};
+        assert(memcmp(&b->totals, &read, sizeof read) == 0);
+    }
+    assert(m->previous_sha256.len == (m->seq > 1 ? SHA256_BYTES : 0));
+    assert(m->seq == 1 || memcmp(b->previous_sha256, m->previous_sha256.data, SHA256_BYTES) == 0);
     sandglass__v1__batch__free_unpacked(m, NULL);
 }
 

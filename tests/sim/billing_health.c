@@ -12,6 +12,7 @@ enum {
     WORK_MS = 3 * SECOND_MS,
     TICK_MS = SECOND_MS / 2,
     YOUNG_MS = 4 * SECOND_MS,
+    BRIEF_MS = 2 * SECOND_MS,
     TURNS_MOST = 300
 };
 
@@ -60,8 +61,9 @@ static void go_on(struct billing_world *w, int64_t ms)
 struct silence {
     struct billing_world *world;
     size_t who;
-    int64_t begun;
-    bool well; /* the exporter was */
+    int64_t begun, ends;
+    bool brief; /* a blip, which is no fault */
+    bool well;  /* the exporter was */
 };
 
 /* A fault of that component has stood for longer than it may. */
@@ -75,7 +77,7 @@ static bool has_fault(struct billing_exporter *x, enum exporter_component c)
 /* Nobody is named who is not silent, or not for long. What people must look at is another matter. */
 static void check_not_told(const struct silence *s, struct billing_exporter *x, const char *reason)
 {
-    bool young = s->world->sim->now < s->begun + YOUNG_MS;
+    bool young = s->brief || s->world->sim->now < s->begun + YOUNG_MS;
     for (size_t i = 0; i < SILENT; i++)
         if ((i != s->who || young) && has_fault(x, silent[i].component))
             sim_fail(s->world->sim, "it is not %s that is silent for long, and %s says: %s", silent[i].name,
@@ -90,23 +92,31 @@ static void check_told(const struct silence *s, struct billing_exporter *x)
     int64_t ms = s->world->sim->now - s->begun;
     health_judge(&x->exporter.health, &r);
     if (s->well) check_not_told(s, x, r.reason);
-    if (s->who == SILENT || ms < TOLD_MS) return;
+    if (s->who == SILENT || s->brief || ms < TOLD_MS) return;
     if (r.healthy || (!strcasestr(r.reason, silent[s->who].name) && !strstr(r.reason, "main-thread")))
         sim_fail(s->world->sim, "%s is silent for %d ms, and %s says: %s", silent[s->who].name, (int)ms, x->actor.name,
                  r.reason);
+}
+
+static void speak(struct billing_world *w)
+{
+    w->silent = BILLING_SILENT_NOBODY;
+    ledgers_speak();
 }
 
 /* Also in the middle of a turn, where it waits: then its main thread hangs. */
 static bool look(void *arg)
 {
     const struct silence *s = arg;
-    if (!s->world->sim->failed) check_told(s, &s->world->x[s->world->owner]);
+    bool over = s->world->sim->now >= s->ends;
+    if (over) speak(s->world);
+    if (!s->world->sim->failed && (s->brief || !over)) check_told(s, &s->world->x[s->world->owner]);
     return false;
 }
 
 void billing_wait(struct billing_world *w, int64_t ms)
 {
-    for (int64_t end = w->sim->now + ms; w->sim->now < end;) {
+    for (int64_t end = w->sim->now + ms; w->silent != BILLING_SILENT_NOBODY && w->sim->now < end;) {
         w->sim->now += end - w->sim->now < TICK_MS ? end - w->sim->now : TICK_MS;
         (void)w->onlooker.tick(w->onlooker.arg);
     }
@@ -118,6 +128,7 @@ static void start_anew(struct silence *s)
     struct billing_exporter *x = &s->world->x[s->world->owner];
     billing_exporter_end(x);
     billing_exporter_begin(s->world, x);
+    s->ends += s->world->sim->now - s->begun;
     s->begun = s->world->sim->now;
     s->well = false;
 }
@@ -126,25 +137,26 @@ static void start_anew(struct silence *s)
 static void fall_silent(struct billing_world *w, void (*work)(void *arg), void *arg)
 {
     struct health_report r;
-    struct silence s = {w, sim_draw(w->sim, SILENT + 1), w->sim->now, false};
+    struct silence s = {.world = w, .who = sim_draw(w->sim, SILENT + 1), .begun = w->sim->now};
     int64_t work_at = s.begun + (int64_t)sim_draw(w->sim, WORK_MS);
     health_judge(&w->x[w->owner].exporter.health, &r);
     s.well = r.healthy;
+    s.brief = sim_draw(w->sim, 3) == 0;
+    s.ends = s.begun + (s.brief ? (int64_t)sim_draw(w->sim, BRIEF_MS) : SILENCE_MS);
     w->silent = s.who < SILENT ? silent[s.who].who : BILLING_SILENT_NOBODY;
     w->onlooker = (struct txlog_waiter){look, &s};
     if (w->silent == BILLING_SILENT_KAFKA) ledgers_silence(w->onlooker);
     if (s.who == SILENT) ledgers_slow_down(w->onlooker);
-    while (w->sim->now < s.begun + SILENCE_MS && !w->sim->failed) {
+    while (w->sim->now < s.ends + (s.brief ? TOLD_MS : 0) && !w->sim->failed) {
         if (work && w->sim->now >= work_at) {
             work(arg);
             work = NULL;
-            if (sim_draw(w->sim, 3) == 0) start_anew(&s);
+            if (!s.brief && sim_draw(w->sim, 3) == 0) start_anew(&s);
         }
         turn(w);
         (void)look(&s);
     }
-    w->silent = BILLING_SILENT_NOBODY;
-    ledgers_speak();
+    speak(w);
 }
 
 void billing_check_told(struct billing_world *w, void (*work)(void *arg), void *arg)

@@ -103,7 +103,7 @@ void ledgers_speak(void)
 /* Somebody waits. wait: as long as he wants to; NULL: he is not asked. */
 static void passes(int64_t ms, const struct txlog_waiter *wait)
 {
-    for (int64_t end = sim->now + ms; sim->now < end;) {
+    for (int64_t end = sim->now + ms; (silent || slow) && sim->now < end;) {
         sim->now += end - sim->now < TICK_MS ? end - sim->now : TICK_MS;
         (void)onlooker.tick(onlooker.arg);
         if (wait && wait->tick(wait->arg)) break;

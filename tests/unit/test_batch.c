@@ -245,6 +245,10 @@ Test(batch, what_is_not_the_wire_format_is_refused_by_its_rule)
         {CASE(HEAD "\x92\x01\x4b\x0a\x01\x00\x12\x46" TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS TEN_PADS
                    "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"),
          "batch: capacities: bad number"},
+        {CASE(HEAD "\x9a\x01\x0c\x0a\x0a" NINE_ONES "\x02"), "batch: gaps: bad number"},
+        {CASE(HEAD "\x4a\x01t\x52\x01-\x5a\x0f\x0a\x01"
+                   "a\x22\x0a" NINE_ONES "\x02"),
+         "batch: sandboxes: bad number"},
         {CASE(HEAD "\xa2\x01\x02\x38\x01"), "batch: totals: unknown field"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -283,6 +287,11 @@ Test(batch, any_encoding_of_good_rows_is_taken)
     cr_assert_eq(
         decode(CASE(HEAD "\x92\x01\x0f\x0a\x01\x00\x12\x0a\x81\x80\x80\x80\x80\x80\x80\x80\x80\x00"), &out, &f), SG_OK);
     cr_expect_eq(out.capacities.vcpus_total[0], 1);
+    cr_assert_eq(decode(CASE(HEAD "\x4a\x01t\x52\x01-\x5a\x11\x0a\x01"
+                                  "a\x22\x09\x82\x80\x80\x80\x80\x80\x80\x80\x00\x2a\x01\x01"),
+                        &out, &f),
+                 SG_OK, "%s", f.text);
+    cr_expect_eq(out.sandboxes.vcpus[0], 2);
 }
 
 /* Numbers of every length at every place of the decoder's blocks. */
