@@ -243,6 +243,7 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     struct clock_trust_date date;
     struct wall_ms ignored;
     bool wanted = !exporter_now(x, &ignored) || !x->meters_known;
+    x->meters_unheard &= wanted;
     if (!wanted || now.v < x->meters_at.v || pusher_busy(x)) return SG_OK;
     for (size_t i = 0; i < x->meter_count; i++) x->meter[i].found = false;
     health_doing(&x->health, "a question to Stripe");
