@@ -1,8 +1,8 @@
 /* sandglass-exporter: brings the closed hours of the view to Stripe, through the ledger (design.md, section 6).
  *
  * A TURN      control facts, Stripe's meters and time -> per shard: outcomes committed, then a cycle when it is due
- * (shard.c) -> attempts begun for open revisions, and reads of summaries for old ones -> the network for a while
- * (pusher.c).
+ *             (shard.c) -> attempts begun for open revisions, and reads of summaries for old ones -> the network for a
+ *             while (pusher.c).
  *
  * A CYCLE     hours that changed and are closed -> snapshot -> plan -> intents of all of them in one transaction ->
  *             fields of `due` removed whose hours are accounted for.
@@ -183,9 +183,9 @@ struct exporter {
     struct control_view facts;
     bool facts_known;
     struct boot_ms control_check_at;
-    struct sg_fault control_unread; /* why the control topic cannot be followed; OK: it can */
-    struct boot_ms redis_probe_at, redis_asked_at;
-    struct sg_fault redis_unread; /* why Redis did not answer when it was asked last; OK: it did */
+    struct sg_fault control_unread;                /* why the control topic cannot be followed; OK: it can */
+    struct boot_ms redis_probe_at, redis_asked_at; /* not before; when it was asked last */
+    struct sg_fault redis_unread;                  /* why Redis did not answer when it was asked last; OK: it did */
     struct shard *shard;
     size_t shard_count;
     struct attempt attempt[STRIPE_CONCURRENCY_MAX];
