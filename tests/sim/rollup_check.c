@@ -227,7 +227,7 @@ static bool says(const struct look *l, const char *hash, const char *field, uint
     return f && strtoull(f->text, NULL, 10) == offset;
 }
 
-/* These names are made by the million; printf takes ten times as long.
+/* These names are made by the million, and printf showed in the profile.
  *   when   <window>:<start>    whose  t<team>:<project>:<region> */
 static char *put_when(char *end, const struct oracle_name *n)
 {
