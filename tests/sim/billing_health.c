@@ -133,15 +133,47 @@ static void start_anew(struct silence *s)
     s->well = false;
 }
 
+/* When silence begins, beside any time: a cycle is about to ask, before a probe does; Stripe was just probed, and what
+ * the next cycle finds is sent shortly before the next probe would be. */
+enum moment { BEFORE_A_CYCLE, BEHIND_A_PROBE, AT_ANY_TIME };
+
+static int64_t until_cycle_ms(const struct exporter *x)
+{
+    const struct shard *s = &x->shard[0];
+    return s->log ? s->next_cycle.v - loop_now(&x->loop).v : 0;
+}
+
+static bool has_come(const struct exporter *x, enum moment moment)
+{
+    int64_t until_probe_ms = x->probe_at.v - loop_now(&x->loop).v;
+    switch (moment) {
+    case BEFORE_A_CYCLE: return until_cycle_ms(x) < SECOND_MS / 2;
+    case BEHIND_A_PROBE:
+        return until_probe_ms > 2 * SECOND_MS && until_cycle_ms(x) > 3 * SECOND_MS / 2 &&
+               until_cycle_ms(x) < until_probe_ms;
+    case AT_ANY_TIME: break;
+    }
+    return true;
+}
+
+static void wait_for(struct billing_world *w, enum moment moment)
+{
+    struct exporter *x = &w->x[w->owner].exporter;
+    for (int turns = 0; turns < TURNS_MOST && !has_come(x, moment) && !w->sim->failed; turns++) turn(w);
+    if (moment == BEFORE_A_CYCLE && until_cycle_ms(x) > 0) w->sim->now += until_cycle_ms(x);
+}
+
 /* In its first seconds there comes something to do; work NULL: there does not. */
 static void fall_silent(struct billing_world *w, void (*work)(void *arg), void *arg)
 {
     struct health_report r;
+    enum moment moment = (enum moment)sim_draw(w->sim, AT_ANY_TIME + 1);
+    wait_for(w, moment);
     struct silence s = {.world = w, .who = sim_draw(w->sim, SILENT + 1), .begun = w->sim->now};
-    int64_t work_at = s.begun + (int64_t)sim_draw(w->sim, WORK_MS);
+    int64_t work_at = s.begun + (moment == AT_ANY_TIME ? (int64_t)sim_draw(w->sim, WORK_MS) : 0);
     health_judge(&w->x[w->owner].exporter.health, &r);
     s.well = r.healthy;
-    s.brief = sim_draw(w->sim, 3) == 0;
+    s.brief = sim_draw(w->sim, 2) == 0;
     s.ends = s.begun + (s.brief ? (int64_t)sim_draw(w->sim, BRIEF_MS) : SILENCE_MS);
     w->silent = s.who < SILENT ? silent[s.who].who : BILLING_SILENT_NOBODY;
     w->onlooker = (struct txlog_waiter){look, &s};

@@ -47,6 +47,7 @@
     X(REDIS_FAILS_OVER, "a shard fails over; some still talk to the old primary")                                      \
     X(REDIS_FAILS_BACK, "a shard fails over, and back when both primaries have the same vector")                       \
     X(REDIS_TWO_LOST, "a shard was rolled back and reads again, and another one is lost meanwhile")                    \
+    X(FLUSHES_MEET, "a flush that was given up arrives in the middle of the next one")                                 \
     X(REDIS_READ_STALE, "the next reads of a shard are answered by a replica that lags")                               \
     X(AGGREGATOR_KILLED, "an aggregator is killed")                                                                    \
     X(AGGREGATOR_FROZEN, "an aggregator is frozen in a call, and loses its partitions")                                \

@@ -8,7 +8,8 @@
 #include "tests/sim/rollup_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 150, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
+/* A misfortune threatens in one step of so many; whether it comes about is by the schedule's rates. */
+enum { STEPS = 100, MISFORTUNES = 3, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -99,7 +100,7 @@ static void act(struct rollup_world *w)
     if (sim_draw(s, 2)) rollup_append(w, partition);
     if (sim_draw(s, 3) == 0) rollup_commit(w, partition);
     if (sim_draw(s, 2)) rollup_acknowledge(w, q);
-    if (sim_draw(s, 2)) rollup_programs_act(w);
+    if (sim_draw(s, 3)) rollup_programs_act(w);
 }
 
 static void look(struct rollup_world *w)
@@ -112,8 +113,8 @@ static void look(struct rollup_world *w)
 void rollup_misfortune(struct rollup_world *w)
 {
     if (sim_draw(w->sim, 45) == 0) rollup_late_arrives(w);
-    if (sim_draw(w->sim, 6) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
-    if (sim_draw(w->sim, 6) == 0) misfortune_of_programs(w);
+    if (sim_draw(w->sim, MISFORTUNES) == 0) misfortune_of_shards(w, (uint32_t)sim_draw(w->sim, w->shards));
+    if (sim_draw(w->sim, MISFORTUNES) == 0) misfortune_of_programs(w);
 }
 
 void rollup_programs_act(struct rollup_world *w)
@@ -129,10 +130,11 @@ void rollup_step(struct rollup_world *w)
 {
     pass_time(w);
     act(w);
-    if (sim_draw(w->sim, 6) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
+    if (sim_draw(w->sim, MISFORTUNES) == 0) misfortune_of_runners(w, &w->runner[sim_draw(w->sim, w->runners)]);
     rollup_misfortune(w);
-    if (sim_draw(w->sim, 80) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
-    if (sim_draw(w->sim, 80) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
+    if (sim_draw(w->sim, 40) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
+    if (sim_draw(w->sim, 50) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
+    if (sim_draw(w->sim, 40) == 0) w->meet |= rollup_fault(w, SIM_FLUSHES_MEET);
     if (!w->sim->failed && sim_draw(w->sim, 70) == 0) look(w);
 }
 
@@ -278,7 +280,7 @@ static void draw(struct rollup_world *w)
     w->parts = 1 + (uint32_t)sim_draw(s, PARTS_MAX);
     w->shards = 1 + (uint32_t)sim_draw(s, SHARDS_MOST);
     w->runners = (uint32_t[]){1, 2, 4}[sim_draw(s, 3)];
-    w->rows_most = (size_t[]){8, 50, 180}[sim_draw(s, 3)];
+    w->rows_most = (size_t[]){8, 50, 300}[sim_draw(s, 3)];
 }
 
 void rollup_begin(struct rollup_world *w)
@@ -326,7 +328,8 @@ bool rollup_schedule(struct sim *s)
         while (s->steps < w->steps_end && sim_goes_on(s)) rollup_step(w);
         if (!s->failed && w->twins) rollup_twins(w);
         if (!s->failed && w->two_lost) rollup_two_lost(w);
-        w->twins = w->two_lost = false;
+        if (!s->failed && w->meet) rollup_flushes_meet(w);
+        w->twins = w->two_lost = w->meet = false;
         if (era + 1 < eras && sim_draw(s, 2)) one_sleeps(w);
         if (!s->failed) quiet(w);
     }

@@ -126,9 +126,10 @@ static void writers_meet(struct redis_store *s, uint32_t shard)
 {
     struct rollup_world *w = s->world;
     if (!s->process || s->process->aggregator.sync.flushes[shard].chunks < 2) return;
-    for (size_t i = 0; i < w->lates; i++) {
+    for (size_t i = w->lates; i-- > 0;) { /* the newest may still find the vector that it wants */
         if (w->late[i].shard != shard || w->late[i].request.script != script_flush) continue;
-        if (w->sim->quiet || sim_draw(w->sim, 2)) continue;
+        if (!w->shard[shard].meets && (w->sim->quiet || sim_draw(w->sim, 4) == 0)) continue;
+        w->shard[shard].meets = false;
         late_takes_effect(w, i, sim_draw(w->sim, 4) ? (int32_t)sim_draw(w->sim, CUT_EARLY) : REDIS_WRITES_ALL);
         w->shard[shard].watched = WATCHED_FLUSHES;
         return;
@@ -192,6 +193,15 @@ static bool writes(const struct store_request *q)
     return q->script && q->script != script_read && q->script != script_know;
 }
 
+/* When that is staged, a flush at once. */
+static bool comes_late(struct rollup_world *w, const struct store_request *q)
+{
+    struct rollup_shard *h = &w->shard[q->shard];
+    if (q->script != script_flush || !h->late_next) return writes(q) && rollup_fault(w, SIM_SCRIPT_LATE);
+    h->late_next = false;
+    return h->meets = true;
+}
+
 /* *sent: whether the requests after it go out, too. */
 static enum sg_error one(struct redis_store *s, struct store_request *q, bool *sent, struct sg_fault *f)
 {
@@ -202,7 +212,7 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
     *sent = !(s->actor && s->actor->dead) && w->sim->now >= h->away_until;
     if (!*sent) return sg_fail(f, SG_ERR_UNREACHABLE, "redis: no connection");
     killed(s);
-    if (writes(q) && w->lates < LATE_MAX && rollup_fault(w, SIM_SCRIPT_LATE)) {
+    if (w->lates < LATE_MAX && comes_late(w, q)) {
         late_add(w, q);
         if (sim_draw(w->sim, 2)) rollup_rebalance(w);
         return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer in time");

@@ -8,9 +8,11 @@
  * TWO LOST   A shard was rolled back and reads again, when another one is found to be not what was last seen. What the
  *            first has read again and not written yet still holds its claim back: a runner in it was silent, and is not
  *            any more.
+ * MEET       A flush was given up, and more was read; the late one arrives between two chunks of the next, and is cut
+ *            or not: cells that the next has written go back to what they were, and its claim would be false.
  *
- * Both need a partition of which more is known than its shard has: in twins its marks are in the shard, else what is
- * read again makes another entry; with two lost they are in a third one, else they went back as well. */
+ * The first two need a partition of which more is known than its shard has: in twins its marks are in the shard, else
+ * what is read again makes another entry; with two lost they are in a third one, else they went back as well. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@
 #include "proto/keys.h"
 #include "tests/sim/rollup_world.h"
 
-enum { TURNS_MAX = 200, ROUNDS_OF_BATCHES = 3, WATCHED = 20, STALE_READS = 3 };
+enum { TURNS_MAX = 200, ROUNDS_OF_BATCHES = 3, WATCHED = 20, STALE_READS = 3, CHUNK_TO_MEET = 4 };
 
 struct stage {
     struct rollup_world *w;
@@ -114,6 +116,25 @@ void rollup_twins(struct rollup_world *w)
     only_one(&stage);
     if (!w->sim->failed && fresh_batches(&stage)) there_and_back(&stage);
     rollup_old_gone(w, stage.shard, false);
+}
+
+/* ---- flushes meet ---- */
+
+void rollup_flushes_meet(struct rollup_world *w)
+{
+    struct stage stage = {.w = w, .partition = w->runner[sim_draw(w->sim, w->runners)].partition};
+    stage.shard = (uint32_t)sim_draw(w->sim, w->shards);
+    struct rollup_shard *h = &w->shard[stage.shard];
+    only_one(&stage);
+    stage.process->aggregator.rollup.chunk_cells = CHUNK_TO_MEET;
+    uint64_t start = offset_of(&stage);
+    if (w->sim->failed || !fresh_batches(&stage)) return;
+    uint64_t end = w->topic[stage.partition].committed;
+    w->topic[stage.partition].withheld = start + 1 + sim_draw(w->sim, end - start - 1);
+    h->late_next = true;
+    for (int i = 0; i < TURNS_MAX && h->late_next && !w->sim->failed; i++) turn(&stage);
+    (void)read_up_to(&stage, end);
+    h->late_next = h->meets = false;
 }
 
 /* ---- two lost ---- */

@@ -117,6 +117,8 @@ struct rollup_shard {
     unsigned watched;     /* after each of so many flushes it is looked at */
     uint64_t stale_reads; /* so many of the next are answered by a replica that lags */
     bool cut_next;        /* flushes are cut until one has not come to its end */
+    bool late_next;       /* the next flush is given up, and comes late: in the middle of one that has more chunks */
+    bool meets;           /* it is under way */
 };
 
 /* A script whose caller has given up waiting. */
@@ -162,10 +164,10 @@ struct rollup_world {
     struct exporter_config archiver_config;
     bool archiving; /* the archiver is in the middle of a call */
     unsigned depth, incarnations;
-    uint64_t steps_end;   /* of this storm */
-    bool kafka_silent;    /* nothing comes of it, no answer and no error */
-    bool twins, two_lost; /* what is staged when the storm is over (rollup_staged.c) */
-    bool hurried;         /* in this quiet messages come as fast as they are taken */
+    uint64_t steps_end;         /* of this storm */
+    bool kafka_silent;          /* nothing comes of it, no answer and no error */
+    bool twins, two_lost, meet; /* what is staged when the storm is over (rollup_staged.c) */
+    bool hurried;               /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
     void (*others)(void *arg);
     void *others_arg;
@@ -195,6 +197,8 @@ void rollup_calm(struct rollup_world *w);
 void rollup_twins(struct rollup_world *w);
 /* A shard that was rolled back reads again, and another one is lost meanwhile. */
 void rollup_two_lost(struct rollup_world *w);
+/* A flush that was given up arrives between two chunks of the next one, which knows more. */
+void rollup_flushes_meet(struct rollup_world *w);
 /* In quiet: turns until everything that is committed is in, and, archived, in the archive. */
 void rollup_settle(struct rollup_world *w, bool archived);
 
