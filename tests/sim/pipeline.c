@@ -7,7 +7,7 @@
 #include "tests/sim/pipeline_world.h"
 #include "tests/sim/worlds.h"
 
-enum { STEPS = 500, LATE_STEPS = 120, QUIET_STEPS = 600, CLOSE_DELAY_MS = MINUTE_MS, RARER = 3 };
+enum { STEPS = 150, LATE_STEPS = 60, QUIET_STEPS = 600, CLOSE_DELAY_MS = MINUTE_MS, RARER = 3 };
 /* Supervisors end before the last hour does: usage lies in hours that billing's world knows. */
 enum { USAGE_MS = BILLING_HOURS * HOUR_MS - 20 * MINUTE_MS };
 
@@ -30,7 +30,7 @@ static void pass_time(struct sim *s)
     uint64_t y = sim_draw(s, 100);
     s->now += y < 50   ? (int64_t)sim_draw(s, SECOND_MS)
               : y < 80 ? (int64_t)sim_draw(s, MINUTE_MS)
-                       : (int64_t)sim_draw(s, 8 * MINUTE_MS);
+                       : (int64_t)sim_draw(s, 16 * MINUTE_MS);
 }
 
 /* Everything but the exporters: one of them may be in the middle of a call. */
