@@ -299,12 +299,14 @@ void cells_forget(struct cells *c, uint32_t shard, uint32_t partition)
 
 void cells_sweep(struct cells *c, uint32_t before, size_t slots)
 {
-    for (; slots > 0 && c->count > 0; slots--) {
+    while (slots > 0 && c->count > 0) {
         size_t i = c->sweep & (c->slot_count - 1);
         struct cell *cell = c->slot[i];
-        if (cell && !cell->dirty && cell->touched < before)
-            cell_remove(c, i);
-        else
+        if (cell && !cell->dirty && cell->touched < before) {
+            cell_remove(c, i); /* what moved into this slot is looked at next */
+        } else {
             c->sweep = i + 1;
+            slots--;
+        }
     }
 }

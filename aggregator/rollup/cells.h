@@ -107,7 +107,8 @@ void cells_vouched(struct cells *c, uint32_t shard, const uint64_t *vouched);
 int64_t cells_expiry_s(const struct cell *cell);
 /* Forgets the cells of a shard (partition: UINT32_MAX) or of one partition in all shards (shard: UINT32_MAX). */
 void cells_forget(struct cells *c, uint32_t shard, uint32_t partition);
-/* Looks at some slots and forgets clean and unread cells not touched since flush `before`. No digest may be waiting. */
+/* Looks at so many slots and forgets clean and unread cells not touched since flush `before`; of all slots, all of
+ * them. No digest may be waiting. */
 void cells_sweep(struct cells *c, uint32_t before, size_t slots);
 
 /* *sum += v, or the largest number. */

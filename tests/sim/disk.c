@@ -467,6 +467,18 @@ void disk_destroy(struct disk *d)
     }
 }
 
+uint64_t disk_bytes(const struct disk *d, const char *ending)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < d->seen.count; i++) {
+        const struct disk_name *n = &d->seen.entry[i];
+        size_t length = strlen(n->name), tail = strlen(ending);
+        if (n->file >= 0 && length >= tail && strcmp(n->name + length - tail, ending) == 0)
+            bytes += d->file[n->file].seen.size;
+    }
+    return bytes;
+}
+
 uint64_t disk_hash(const struct disk *d)
 {
     uint64_t hash = 0;

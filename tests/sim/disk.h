@@ -89,6 +89,8 @@ void disk_copy(struct disk *to, const struct disk *from);
 void disk_empty(struct disk *d);
 /* Frees everything. */
 void disk_destroy(struct disk *d);
+/* What files whose names end so take, by the sizes that are shown. */
+uint64_t disk_bytes(const struct disk *d, const char *ending);
 /* A number that differs, almost surely, where what is durable differs. */
 uint64_t disk_hash(const struct disk *d);
 

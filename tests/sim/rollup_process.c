@@ -41,6 +41,17 @@ void rollup_process_end(struct rollup_world *w, struct rollup_process *p)
     p->alive = p->member = false;
 }
 
+/* Who goes on reading has written and swept what it held, when that was as much as it may hold. What a torn flush has
+ * left beyond the vector waits until that moves. */
+static void check_cells(struct rollup_world *w, const struct rollup_process *p)
+{
+    const struct rollup *r = &p->aggregator.rollup;
+    size_t clean = r->cells.count - rollup_dirty(r);
+    w->sim->checks++;
+    if (consumer_placed(p->aggregator.consumer) && clean >= (size_t)p->config.cells_max)
+        sim_fail(w->sim, "%s holds %zu clean cells, and goes on", p->actor.name, clean);
+}
+
 void rollup_process_turn(struct rollup_world *w, struct rollup_process *p)
 {
     struct sg_fault f = {0};
@@ -48,6 +59,7 @@ void rollup_process_turn(struct rollup_world *w, struct rollup_process *p)
     enum sg_error e = aggregator_turn(&p->aggregator, &f);
     if (!e && p->actor.stopping) aggregator_end(&p->aggregator);
     if (e && !p->actor.dead) sim_fail(w->sim, "%s stops: %s", p->actor.name, f.text);
+    if (!e && !p->actor.dead) check_cells(w, p);
     if (counters_get(&p->aggregator.counters, COUNT_LOG_LOST)) /* the log forgets what all shards have archived */
         sim_fail(w->sim, "%s tells of a loss that there is not", p->actor.name);
     rollup_act(w, NULL);

@@ -15,14 +15,15 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/worlds.h"
 
-enum { LIVES = 40, CALLS = 24, LENGTHS = 3, SEQ_MAX = LIVES * CALLS, ZEROS_SHOWN = 16 << 10 };
+enum { LIVES = 40, CALLS = 24, LENGTHS = 3, SEQ_MAX = LIVES * CALLS, ZEROS_SHOWN = 16 << 10, RECORD = 2048 };
 
 struct world {
     struct sim *sim;
     struct disk disk;
     struct spool_io io;
     struct spool spool;
-    uint64_t segment_bytes, state; /* the last batch that the recovered state covers */
+    uint64_t segment_bytes, bytes_max;
+    uint64_t state; /* the last batch that the recovered state covers */
     uint64_t appended, acked, delivered;
     uint64_t content[SEQ_MAX + 1]; /* what makes the bytes of a batch, by its number */
     bool full;
@@ -49,7 +50,7 @@ static bool disk_happens(void *arg, enum disk_event event)
 /* ---- batches ---- */
 
 /* Their lengths come from few: records then fall where others were. */
-static size_t batch_of(uint64_t content, uint8_t out[static 2048])
+static size_t batch_of(uint64_t content, uint8_t out[static RECORD])
 {
     size_t length = 300 + content % LENGTHS * 500;
     for (size_t i = 0; i < length; i++) out[i] = (uint8_t)(content * 131 + i * 7 + (content >> 8));
@@ -68,7 +69,7 @@ static enum sg_error apply(void *arg, enum spool_record_kind kind, uint64_t seq,
 
 static enum sg_error append(struct world *w)
 {
-    uint8_t batch[2048];
+    uint8_t batch[RECORD];
     uint64_t seq = spool_last_seq(&w->spool) + 1;
     w->content[seq] = sim_draw(w->sim, 1 << 20);
     w->appended = seq;
@@ -94,7 +95,7 @@ static void expect_recovered(struct world *w)
     if (w->state != last) sim_fail(s, "the state of batch %" PRIu64 " behind batch %" PRIu64, w->state, last);
     if (spool_delivered_seq(&w->spool) > w->delivered) sim_fail(s, "a position beyond what Kafka has");
     for (uint64_t seq = spool_delivered_seq(&w->spool) + 1; seq <= last && !s->failed; seq++) {
-        uint8_t want[2048];
+        uint8_t want[RECORD];
         const uint8_t *got;
         size_t length;
         struct sg_fault f = {0};
@@ -117,6 +118,7 @@ static bool start(struct world *w)
                               .io = &w->io};
     w->state = 0;
     enum sg_error e = spool_open(&w->spool, &o, apply, w, &f);
+    w->spool.bytes_max = w->bytes_max; /* far less than may be configured: so it is reached */
     if (!e) expect_recovered(w);
     sim_trace(w->sim, "starts: %s, batch %" PRIu64, e ? f.text : "well", w->acked);
     if (e && !w->disk.dead && (w->sim->quiet || (e != SG_ERR_IO && e != SG_ERR_LIMIT)))
@@ -147,12 +149,22 @@ static enum sg_error act(struct world *w)
     }
 }
 
+/* Beside what is reserved for the largest record: the disk shows less of it, and here one takes less than RECORD. */
+static void check_size(struct world *w)
+{
+    uint64_t bytes = disk_bytes(&w->disk, ".seg");
+    w->sim->checks++;
+    if (bytes > w->bytes_max - SPOOL_BATCH_RECORD_BYTES_MAX + RECORD + ZEROS_SHOWN)
+        sim_fail(w->sim, "the spool takes %" PRIu64 " bytes, which is more than it may", bytes);
+}
+
 static void live(struct world *w)
 {
     w->full = false;
     if (!start(w)) return;
     for (uint64_t calls = 1 + sim_draw(w->sim, CALLS); calls && !w->sim->failed; calls--) {
         if (act(w)) break;
+        check_size(w);
         if (spool_durable_seq(&w->spool) > w->acked) w->acked = spool_durable_seq(&w->spool); /* a roll syncs too */
     }
     spool_close(&w->spool);
@@ -179,6 +191,8 @@ bool spool_schedule(struct sim *s)
     w->disk.arg = w;
     w->disk.reserve_shown = ZEROS_SHOWN;
     w->segment_bytes = 1000 + sim_draw(s, 8000);
+    w->bytes_max = SPOOL_HEADER_BYTES + SPOOL_RECORD_HEADER_BYTES + sizeof w->state + SPOOL_BATCH_RECORD_BYTES_MAX +
+                   (2 + sim_draw(s, 8)) * w->segment_bytes;
     for (int i = 0; i < LIVES && sim_goes_on(s); i++) step(w);
     s->quiet = true;
     if (!s->failed) step(w);

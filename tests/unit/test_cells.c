@@ -209,3 +209,14 @@ Test(cells, one_that_is_not_its_groups_newest_is_forgotten_alone)
     cells_sweep(&c, 3, c.slot_count);
     cr_assert(c.count == 0 && c.group_count == 0);
 }
+
+Test(cells, a_sweep_of_all_slots_forgets_all_that_are_clean)
+{
+    for (int i = 0; i < MANY; i++) {
+        struct cell *cell = hour_of(group_number(i));
+        if (i % 3 == 0) (void)dirty(cell);
+    }
+    cells_sweep(&c, UINT32_MAX, c.slot_count);
+    cr_assert_eq(c.count, MANY / 3);
+    for (size_t i = 0; i < c.dirty[0].count; i++) cr_assert(c.dirty[0].cell[i]->dirty);
+}
