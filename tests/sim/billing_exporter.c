@@ -30,7 +30,7 @@ static void interrupted(void *arg)
         x->actor.dead = true;
         return;
     }
-    bool frozen = billing_fault(w, SIM_EXPORTER_STOPPED);
+    bool frozen = s->steps < w->steps_end && billing_fault(w, SIM_EXPORTER_STOPPED);
     uint64_t steps = frozen ? 1 + sim_draw(s, FROZEN_STEPS) : sim_draw(s, 3);
     if (steps == 0) return;
     struct sim_actor *acting = ports_act(NULL);

@@ -133,8 +133,8 @@ static void start_anew(struct silence *s)
     s->well = false;
 }
 
-/* When silence begins, beside any time: a cycle is about to ask, before a probe does; Stripe was just probed, and what
- * the next cycle finds is sent shortly before the next probe would be. */
+/* When silence begins, beside any time: a cycle is about to ask Redis, before a probe does; Stripe was just probed, and
+ * what the next cycle finds is sent shortly before the next probe would be. */
 enum moment { BEFORE_A_CYCLE, BEHIND_A_PROBE, AT_ANY_TIME };
 
 static int64_t until_cycle_ms(const struct exporter *x)
@@ -145,9 +145,10 @@ static int64_t until_cycle_ms(const struct exporter *x)
 
 static bool has_come(const struct exporter *x, enum moment moment)
 {
+    int64_t until_redis_probe_ms = x->redis_probe_at.v - loop_now(&x->loop).v;
     int64_t until_probe_ms = x->probe_at.v - loop_now(&x->loop).v;
     switch (moment) {
-    case BEFORE_A_CYCLE: return until_cycle_ms(x) < SECOND_MS / 2;
+    case BEFORE_A_CYCLE: return until_cycle_ms(x) < SECOND_MS / 2 && until_cycle_ms(x) < until_redis_probe_ms;
     case BEHIND_A_PROBE:
         return until_probe_ms > 2 * SECOND_MS && until_cycle_ms(x) > 3 * SECOND_MS / 2 &&
                until_cycle_ms(x) < until_probe_ms;
@@ -159,7 +160,10 @@ static bool has_come(const struct exporter *x, enum moment moment)
 static void wait_for(struct billing_world *w, enum moment moment)
 {
     struct exporter *x = &w->x[w->owner].exporter;
-    for (int turns = 0; turns < TURNS_MOST && !has_come(x, moment) && !w->sim->failed; turns++) turn(w);
+    for (int turns = 0; !has_come(x, moment) && !w->sim->failed; turns++) {
+        if (turns == TURNS_MOST) sim_fail(w->sim, "a moment that is waited for does not come");
+        turn(w);
+    }
     if (moment == BEFORE_A_CYCLE && until_cycle_ms(x) > 0) w->sim->now += until_cycle_ms(x);
 }
 

@@ -27,7 +27,9 @@ static bool alive_after_interruption(void)
 
 /* ---- Stripe's client ---- */
 
-enum { READ_MOMENTS = 6 }; /* a summary is oftener looked at late: only what is nearly a day old shows what that does */
+/* A summary is oftener looked at late, and most of all an odd one: only what is nearly a day old shows what that does.
+ */
+enum { READ_MOMENTS = 6, ODD_MOMENTS = 24 };
 enum slot_phase { SLOT_FREE, SLOT_CONNECTING, SLOT_WRITTEN };
 
 struct slot {
@@ -201,7 +203,7 @@ void stripe_client_turn(struct stripe_client *c, uint32_t wait_ms, int extra_fd,
     size_t first = sim_draw(world->sim, c->slots);
     for (size_t i = 0; i < c->slots && !c->actor->dead; i++) {
         struct slot *s = &c->slot[(first + i) % c->slots];
-        int moments = s->is_read ? READ_MOMENTS : 1;
+        int moments = !s->is_read ? 1 : world->odd[billing_index(s->key)] ? ODD_MOMENTS : READ_MOMENTS;
         if (s->phase == SLOT_FREE) continue;
         while (moments-- > 0 && alive_after_interruption()) {
         }

@@ -7,7 +7,7 @@
 
 #include "tests/sim/billing_world.h"
 
-enum { PARTITIONS = 2, RUNNERS = 2, PROJECTS = 2, MESSAGES_MAX = 2048, VIEWS_KEPT = 64, STALE_CHANCES = 4 };
+enum { PARTITIONS = 2, RUNNERS = 2, PROJECTS = 2, MESSAGES_MAX = 2048, VIEWS_KEPT = 64 };
 enum { GRACE_MS = 10 * MINUTE_MS, CLOSE_DELAY_MS = MINUTE_MS, ADVANCE_MS_MAX = 12 * MINUTE_MS };
 #define FOREVER_MS (INT64_C(1) << 50)
 
@@ -152,17 +152,6 @@ static const struct redis *earlier(const struct billing_store *t)
     return &t->kept[(t->keeps - 1 - back) % VIEWS_KEPT];
 }
 
-/* As it was before the last flush. */
-static const struct redis *just_before(const struct billing_store *t)
-{
-    unsigned most = t->keeps < VIEWS_KEPT ? t->keeps : VIEWS_KEPT;
-    for (unsigned back = 1; back <= most; back++) {
-        const struct redis *r = &t->kept[(t->keeps - back) % VIEWS_KEPT];
-        if (memcmp(r->vector, t->redis.vector, sizeof r->vector) != 0) return r;
-    }
-    return &t->redis;
-}
-
 void billing_store_flush(struct billing_store *t)
 {
     int p = (int)sim_draw(t->s, PARTITIONS);
@@ -255,23 +244,31 @@ static void sum_hour(const struct billing_store *t, const struct redis *r, struc
     }
 }
 
-/* What came for an hour that was billed already is what an earlier state does not have: there it is likelier. */
-static bool is_stale(const struct billing_store *t, const struct cycle_hour *hours, size_t count)
+/* Of a state, one hour: what is due of the first partition is in, and of the last it is not. */
+static bool is_half(const struct billing_store *t, const struct redis *r, const struct cycle_hour *h)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct billing_key k = {team_named(hours[i].team), (int)((hours[i].hour.v - t->start) / HOUR_MS), 0};
-        if (!t->redis.bill[billing_index(k)].offset) continue;
-        for (int chance = 0; chance < STALE_CHANCES; chance++)
-            if (fault(t, SIM_VIEW_STALE)) return true;
-    }
-    return fault(t, SIM_VIEW_STALE);
+    int team = team_named(h->team), hour = (int)((h->hour.v - t->start) / HOUR_MS);
+    uint64_t first = t->redis.due[0][team][hour], last = t->redis.due[PARTITIONS - 1][team][hour];
+    return first && last && r->vector[0] >= first && r->vector[PARTITIONS - 1] < last;
+}
+
+/* The newest one that has half of an hour that is asked for; NULL: none has. */
+static const struct redis *half(const struct billing_store *t, const struct cycle_hour *hours, size_t count)
+{
+    unsigned most = t->keeps < VIEWS_KEPT ? t->keeps : VIEWS_KEPT;
+    for (unsigned back = 1; back <= most; back++)
+        for (size_t i = 0; i < count; i++)
+            if (is_half(t, &t->kept[(t->keeps - back) % VIEWS_KEPT], &hours[i]))
+                return &t->kept[(t->keeps - back) % VIEWS_KEPT];
+    return NULL;
 }
 
 static void snapshot_of(void *arg, struct cycle_hour *hours, size_t count, struct view_head *head)
 {
     struct billing_store *t = arg;
-    if (is_stale(t, hours, count)) {
-        t->replaced = sim_draw(t->s, 2) ? *just_before(t) : *earlier(t);
+    const struct redis *worst = half(t, hours, count); /* half of an hour is what nobody may bill */
+    if (fault(t, SIM_VIEW_STALE) || (worst && fault(t, SIM_VIEW_STALE))) {
+        t->replaced = worst ? *worst : *earlier(t);
         t->stale_reads = 1 + sim_draw(t->s, 20);
     }
     const struct redis *r = t->stale_reads && !t->s->quiet ? &t->replaced : &t->redis;

@@ -173,7 +173,7 @@ static void begin(struct pipeline_world *w)
     w->rollup->shards = 1 + (uint32_t)sim_draw(s, SHARDS_MOST);
     w->rollup->others = others;
     w->rollup->others_arg = w;
-    w->rollup->steps_end = STEPS + LATE_STEPS;
+    w->rollup->steps_end = STEPS;
     rollup_begin(w->rollup);
     struct redis_store_config config = {.shards = w->rollup->shards};
     struct sg_fault f;
@@ -185,7 +185,7 @@ static void begin(struct pipeline_world *w)
     w->billing->shards = w->rollup->shards;
     w->billing->others = step;
     w->billing->others_arg = w;
-    w->billing->steps_end = STEPS + LATE_STEPS;
+    w->billing->steps_end = STEPS;
     w->billing->frozen_ms_most = 2 * MINUTE_MS; /* usage is to end in time */
     billing_start(w->billing, s, w->start, &w->view, false);
 }
@@ -212,6 +212,7 @@ bool pipeline_schedule(struct sim *s)
     while (s->steps < STEPS && !usage_is_over(&w) && sim_goes_on(s)) step(&w);
     if (!s->failed) hours_close(&w);
     w.billing->frozen_ms_most = 50 * HOUR_MS;
+    w.rollup->steps_end = w.billing->steps_end = s->steps + 2 * LATE_STEPS; /* a step, and one while somebody waits */
     for (int i = 0; i < LATE_STEPS && sim_goes_on(s); i++) step(&w);
     if (!s->failed) settle_down(&w);
     end(&w);

@@ -96,10 +96,10 @@ static void act(struct rollup_world *w)
     struct rollup_runner *q = &w->runner[sim_draw(s, w->runners)];
     uint32_t partition = (uint32_t)sim_draw(s, w->parts);
     if (sim_draw(s, 3) == 0) rollup_produce(w, q, false);
-    if (sim_draw(s, 2)) rollup_send(w, q);
-    if (sim_draw(s, 2)) rollup_append(w, partition);
-    if (sim_draw(s, 3) == 0) rollup_commit(w, partition);
-    if (sim_draw(s, 2)) rollup_acknowledge(w, q);
+    if (sim_draw(s, 3)) rollup_send(w, q);
+    if (sim_draw(s, 3)) rollup_append(w, partition);
+    if (sim_draw(s, 2)) rollup_commit(w, partition);
+    if (sim_draw(s, 3)) rollup_acknowledge(w, q);
     if (sim_draw(s, 3)) rollup_programs_act(w);
 }
 

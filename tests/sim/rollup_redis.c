@@ -9,7 +9,7 @@
 #include "tests/sim/redis_lua.h"
 #include "tests/sim/rollup_world.h"
 
-enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WATCHED_FLUSHES = 6 };
+enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WATCHED_CHUNKS = 16 };
 
 struct redis_store {
     struct rollup_world *world;
@@ -126,12 +126,13 @@ static void writers_meet(struct redis_store *s, uint32_t shard)
 {
     struct rollup_world *w = s->world;
     if (!s->process || s->process->aggregator.sync.flushes[shard].chunks < 2) return;
-    for (size_t i = w->lates; i-- > 0;) { /* the newest may still find the vector that it wants */
+    for (size_t i = w->lates; i-- > 0;) { /* a new one may still find the vector that it wants */
         if (w->late[i].shard != shard || w->late[i].request.script != script_flush) continue;
         if (!w->shard[shard].meets && (w->sim->quiet || sim_draw(w->sim, 4) == 0)) continue;
         w->shard[shard].meets = false;
+        sim_trace(w->sim, "shard %u: a late flush between two chunks", shard);
         late_takes_effect(w, i, sim_draw(w->sim, 4) ? (int32_t)sim_draw(w->sim, CUT_EARLY) : REDIS_WRITES_ALL);
-        w->shard[shard].watched = WATCHED_FLUSHES;
+        w->shard[shard].watched = WATCHED_CHUNKS;
         return;
     }
 }
@@ -193,13 +194,14 @@ static bool writes(const struct store_request *q)
     return q->script && q->script != script_read && q->script != script_know;
 }
 
-/* When that is staged, a flush at once. */
+/* The next flush of a shard does, when that is staged. */
 static bool comes_late(struct rollup_world *w, const struct store_request *q)
 {
     struct rollup_shard *h = &w->shard[q->shard];
     if (q->script != script_flush || !h->late_next) return writes(q) && rollup_fault(w, SIM_SCRIPT_LATE);
     h->late_next = false;
-    return h->meets = true;
+    h->meets = true;
+    return true;
 }
 
 /* *sent: whether the requests after it go out, too. */

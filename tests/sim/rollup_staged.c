@@ -1,5 +1,5 @@
-/* What chance does not bring about in a lifetime of schedules: staged, between a storm and its quiet, with one
- * aggregator and no other misfortune.
+/* What chance does not bring about often enough, or not in a lifetime of schedules: staged, between a storm and its
+ * quiet, with one aggregator and no other misfortune.
  *
  * TWINS      A shard fails over with writes lost; the new primary's aggregator reads the same messages again, until its
  *            vector is, to the byte, that of the old primary; and then the old one comes back. Whoever wrote to the new

@@ -114,11 +114,11 @@ struct rollup_shard {
     struct redis_state now, old; /* old: a primary that does not know that it was replaced */
     bool has_old;
     int64_t away_until;
-    unsigned watched;     /* after each of so many flushes it is looked at */
+    unsigned watched;     /* after each of so many chunks it is looked at */
     uint64_t stale_reads; /* so many of the next are answered by a replica that lags */
     bool cut_next;        /* flushes are cut until one has not come to its end */
     bool late_next;       /* the next flush is given up, and comes late: in the middle of one that has more chunks */
-    bool meets;           /* it is under way */
+    bool meets;           /* that one is on its way */
 };
 
 /* A script whose caller has given up waiting. */

@@ -234,7 +234,7 @@ static const struct sim_scenario {
      {{SIM_COLLECTOR_KILLED, SCENARIO_SOME},
       {SIM_AGGREGATOR_KILLED, SCENARIO_OFTEN},
       {SIM_EXPORTER_KILLED, SCENARIO_OFTEN},
-      {SIM_COMMIT_LOST, SCENARIO_SOME}}},
+      {SIM_COMMIT_LOST, SCENARIO_OFTEN}}},
     {"power_cut_and_redis_emptied",
      "pipeline",
      "hosts lose their power while the view is gone and restored",
