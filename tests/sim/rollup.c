@@ -120,7 +120,7 @@ void rollup_misfortune(struct rollup_world *w)
 void rollup_programs_act(struct rollup_world *w)
 {
     struct rollup_process *p = someone(w);
-    if (w->archiver && sim_draw(w->sim, 40) == 0)
+    if (w->archiver && sim_draw(w->sim, 25) == 0)
         (void)rollup_archive(w, (uint32_t)sim_draw(w->sim, w->shards));
     else if (p)
         rollup_process_turn(w, p);

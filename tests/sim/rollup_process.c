@@ -19,13 +19,14 @@ void rollup_process_begin(struct rollup_world *w, struct rollup_process *p)
     memset(p, 0, sizeof *p);
     p->alive = p->member = true;
     (void)snprintf(p->actor.name, sizeof p->actor.name, "a%u", ++w->incarnations);
-    p->config = (struct aggregator_config){.instance = p->actor.name,
-                                           .kafka_brokers = p->actor.name,
-                                           .events_topic = p->actor.name,
-                                           .ledger_topic = p->actor.name,
-                                           .shards = w->shards,
-                                           .cells_max = 20 + (int64_t)sim_draw(w->sim, 2000),
-                                           .flush_interval_ms = 100 + sim_draw(w->sim, w->slow ? 500 : 5000)};
+    p->config =
+        (struct aggregator_config){.instance = p->actor.name,
+                                   .kafka_brokers = p->actor.name,
+                                   .events_topic = p->actor.name,
+                                   .ledger_topic = p->actor.name,
+                                   .shards = w->shards,
+                                   .cells_max = 20 + (int64_t)sim_draw(w->sim, sim_draw(w->sim, 2) ? 100 : 2000),
+                                   .flush_interval_ms = 100 + sim_draw(w->sim, w->slow ? 500 : 5000)};
     rollup_act(w, p);
     enum sg_error e = aggregator_init(&p->aggregator, &p->config, &f);
     if (!e) e = aggregator_begin(&p->aggregator, &f);
