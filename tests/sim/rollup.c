@@ -280,7 +280,7 @@ static void draw(struct rollup_world *w)
     w->parts = 1 + (uint32_t)sim_draw(s, PARTS_MAX);
     w->shards = 1 + (uint32_t)sim_draw(s, SHARDS_MOST);
     w->runners = (uint32_t[]){1, 2, 4}[sim_draw(s, 3)];
-    w->rows_most = (size_t[]){8, 50, 300}[sim_draw(s, 3)];
+    w->rows_most = (size_t[]){8, 50, 280}[sim_draw(s, 3)];
 }
 
 void rollup_begin(struct rollup_world *w)

@@ -9,7 +9,7 @@
 #include "tests/sim/redis_lua.h"
 #include "tests/sim/rollup_world.h"
 
-enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WATCHED_CHUNKS = 16 };
+enum { CUT_MOST = 40, CUT_EARLY = 8, FROZEN_STEPS = 60, RECENT_COMMANDS = 60, WATCHED_CHUNKS = 8 };
 
 struct redis_store {
     struct rollup_world *world;
