@@ -2,6 +2,7 @@
 itself uses."""
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -30,6 +31,8 @@ SLOTS = 16384
 NODES = {"single": 1, "pair": 2, "cluster": 3}
 PIPELINE_MAX = 500
 AOF_LOOK_BYTES = 4 << 20
+TRANSACTION = re.compile(rb"\r\nMULTI\r\n.*?\r\nEXEC\r\n", re.DOTALL)
+VECTOR_KEY = b"}:v\r\n"  # a flush ends with it (aggregator/rollup/flush.c)
 MOVE_KEYS = 20
 
 
@@ -325,16 +328,19 @@ class Redis:
         return size - os.path.getsize(path)
 
     def cut_aof_in_transaction(self, name):
-        """Cut a dead node's newest append-only file in the middle of its last transaction, which is a script's; how many bytes were cut."""
+        """Cut a dead node's newest append-only file in the middle of its last flush; how many bytes were cut.
+
+        Not in any script's last transaction: what the exporter has written is no reason for an aggregator to rewind.
+        """
         path, size = self._newest_aof(name), self.aof_bytes(name)
         with open(path, "rb") as file:
             start = max(0, size - AOF_LOOK_BYTES)
             file.seek(start)
             data = file.read()
-        begin = data.rfind(b"\r\nMULTI\r\n")
-        end = data.find(b"\r\nEXEC\r\n", begin)
-        if begin < 0 or end < 0:
-            raise HarnessError("no whole transaction at the end of %s's append-only file" % name)
+        flushes = [found.span() for found in TRANSACTION.finditer(data) if VECTOR_KEY in found.group()]
+        if not flushes:
+            raise HarnessError("no whole flush at the end of %s's append-only file" % name)
+        begin, end = flushes[-1]
         return self.cut_aof_tail(name, size - start - (begin + end) // 2)
 
     def freeze(self, name):
