@@ -314,16 +314,22 @@ class Redis:
         parts = [part for part in os.listdir(folder) if part.endswith(".incr.aof")]
         return os.path.join(folder, max(parts, key=lambda part: int(part.split(".")[-3])))
 
-    def aof_bytes(self, name):
-        """Size of a node's newest append-only file."""
-        return os.path.getsize(self._newest_aof(name))
+    def aof_end(self, name):
+        """Where a node's append-only file ends: its newest part, and the bytes in it."""
+        path = self._newest_aof(name)
+        return path, os.path.getsize(path)
+
+    def aof_written(self, name, since):
+        """Bytes that a node has appended to its newest part since an `aof_end`: to all of it, if that one was another part (Redis begins a new one
+        when it rewrites the file)."""
+        path, size = self.aof_end(name)
+        return size - (since[1] if path == since[0] else 0)
 
     def cut_aof_tail(self, name, count):
         """Cut bytes off the end of a dead node's newest append-only file, as a power cut would; how many were cut."""
         if self.nodes[name].alive():
             raise HarnessError("%s runs" % name)
-        path = self._newest_aof(name)
-        size = os.path.getsize(path)
+        path, size = self.aof_end(name)
         os.truncate(path, max(0, size - count))
         return size - os.path.getsize(path)
 
@@ -332,7 +338,7 @@ class Redis:
 
         Not in any script's last transaction: what the exporter has written is no reason for an aggregator to rewind.
         """
-        path, size = self._newest_aof(name), self.aof_bytes(name)
+        path, size = self.aof_end(name)
         with open(path, "rb") as file:
             start = max(0, size - AOF_LOOK_BYTES)
             file.seek(start)

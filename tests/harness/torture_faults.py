@@ -15,6 +15,7 @@ from .torture_world import SESSION_S, TOPOLOGIES
 
 FAULTS = {}
 AWAY_S, BACKLOG_ROWS = 600, 1_000_000
+WRITTEN_BYTES = 1000  # a flush writes more while the fleet goes on
 WRITES_S = 10  # while the fleet goes on something is written to Redis much sooner
 
 
@@ -177,13 +178,17 @@ def redis_emptied(world):
 def _rolled_back(cut):
     def run(world):
         redis = world.pipeline.redis
-        before = {node: redis.aof_bytes(node) for node in world.names("redis") if not redis.is_replica(node)}
+        before = {node: redis.aof_end(node) for node in world.names("redis") if not redis.is_replica(node)}
         world.hold(0.7, 1.5)
         # Not one whose slots were moved away: nobody reads there, and whatever it loses is no loss.
-        grown = wait_for("a write to Redis", lambda: [node for node, size in before.items() if redis.aof_bytes(node) > size], WRITES_S)
+        grown = wait_for(
+            "a write to Redis",
+            lambda: [node for node, end in before.items() if redis.aof_written(node, end) >= WRITTEN_BYTES],
+            WRITES_S,
+        )
         name = world.random.choice(grown)
         world.kill(name)
-        world.note("%d bytes cut" % cut(redis, name, max(1000, redis.aof_bytes(name) - before[name])))
+        world.note("%d bytes cut" % cut(redis, name, redis.aof_written(name, before[name])))
         world.spawn(name)
 
     return run
