@@ -333,7 +333,7 @@ class Redis:
         os.truncate(path, max(0, size - count))
         return size - os.path.getsize(path)
 
-    def cut_aof_in_transaction(self, name):
+    def cut_aof_in_flush(self, name):
         """Cut a dead node's newest append-only file in the middle of its last flush; how many bytes were cut.
 
         Not in any script's last transaction: what the exporter has written is no reason for an aggregator to rewind.

@@ -124,7 +124,7 @@ def _settle(world):
 
 
 def _round(world, plan, number):
-    """One round: (events, the proof, how long it took from the end of the fault until all was settled, what was told)."""
+    """One round: (events, the proof, how long it took from when others were healthy again until all was settled, what was told)."""
     _, fault = plan.dealt[number]
     world.random = random.Random("%d/%d/%s" % (plan.seed, number, fault.name))
     world.start_fleet(plan.seed * 100_000 + number + 1, number, **fault.fleet)

@@ -199,7 +199,7 @@ def _rolled_back_by_bytes(redis, name, count):
 
 
 def _rolled_back_into_a_transaction(redis, name, _count):
-    return redis.cut_aof_in_transaction(name)
+    return redis.cut_aof_in_flush(name)
 
 
 _run = _rolled_back(_rolled_back_by_bytes)

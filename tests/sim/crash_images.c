@@ -44,7 +44,8 @@ struct life {
 static struct {
     uint64_t sealed, acked, reported, cursor; /* by number of batch */
     uint64_t batch[SEQ_MAX], state[SEQ_MAX];  /* hashes */
-    uint64_t images, distinct;
+    uint64_t images, distinct, moments,
+        sampled; /* moments: of a power cut; sampled: those with too many pieces for all images */
     bool end_here[CALLS_MAX], sync_here[CALLS_MAX]; /* by number of the call in the first life */
     const char *last_call;
     uint64_t fails_at, syncs;
@@ -315,6 +316,7 @@ static void cut_in_every_way(const struct disk *d)
     static uint8_t keep[DISK_CHANGES_MAX];
     size_t pieces = disk_unsynced(d);
     if (pieces > sizeof keep) die("too many pieces", pieces, 0, "");
+    all.moments++;
     if (pieces <= bound.exhaustive) {
         for (uint64_t set = 0; set < UINT64_C(1) << pieces; set++) {
             for (size_t i = 0; i < pieces; i++) keep[i] = set >> i & 1;
@@ -322,6 +324,7 @@ static void cut_in_every_way(const struct disk *d)
         }
         return;
     }
+    all.sampled++;
     for (int most = 0; most < 2; most++) {
         memset(keep, most, pieces);
         cut(d, keep);
@@ -439,6 +442,9 @@ int main(int argc, char **argv)
            all.images, all.distinct);
     two_lives(IS_KILLED, all.end_here, first.calls, "one that was killed");
     two_lives(SYNC_FAILS, all.sync_here, first.calls, "one whose sync failed");
+    printf("%" PRIu64 " moments of a power cut: every image of %" PRIu64 ", some of %" PRIu64
+           ", which had more than %u pieces that were not synced\n",
+           all.moments, all.moments - all.sampled, all.sampled, bound.exhaustive);
     disk_destroy(&first);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* sim: runs schedules of the worlds by seed. The first that fails is printed with the command that replays it, and with
- * a shorter one. See `usage`. */
+ * a shorter one. Schedules run in a process of their own, for one may crash, or never end: then the parent tells which
+ * it was. See `usage`. */
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #include "tests/sim/worlds.h"
 
 enum { TURN_SEEDS = 2000, SCENARIO_SEEDS = 100, SEEDS_FOR_ALL_FAULTS = 5, ROOM_BYTES = 32 * 1024 };
+enum { SCHEDULE_S_MAX = 120 }; /* of processor time; a schedule takes tens of ms, some seconds under sanitizers */
 
 static const char usage[] =
     "usage: sim [--world NAME] [--scenario NAME | --scenarios] [--seeds A..B] [--minutes N] [--turn NAME] [--trace]\n"
@@ -26,7 +29,7 @@ static const char usage[] =
     "  --world      the schedules of one world; default: of each in turn\n"
     "  --scenario   a bad day that has a name; --scenarios: all of them\n"
     "  --seeds      default 1..1000, for scenarios 1..100\n"
-    "  --minutes    from the first seed on for so long, instead of to a last seed\n"
+    "  --minutes    for so long, if the last seed has not been reached; without --seeds there is no last one\n"
     "  --turn       the code takes a wrong turn; --turns: each in turn, which must be seen within 2000 schedules\n"
     "  --steps, --only   a schedule that was shortened: so many steps, and just these faults\n"
     "  --list       worlds, scenarios, kinds of fault and wrong turns\n";
@@ -50,18 +53,36 @@ struct tally {
 static struct sim sim;
 static struct sim_happened only[SIM_HAPPENED_MAX];
 
+/* The schedule that is under way, shared with the parent. */
+static struct under_way {
+    const struct sim_world *world; /* NULL: none */
+    const struct sim_scenario *scenario;
+    uint64_t seed;
+} * under_way;
+
 static void rates_of(const struct sim_scenario *c, uint32_t rates[static SIM_FAULT_KINDS])
 {
     memset(rates, 0, SIM_FAULT_KINDS * sizeof *rates);
     for (int i = 0; i < SCENARIO_FAULTS_MAX && c->fault[i].rate; i++) rates[c->fault[i].kind] = c->fault[i].rate;
 }
 
-static bool run_one(const struct sim_world *w, uint64_t seed, const struct sim_plan *plan, struct tally *t)
+/* Whoever takes more processor time than that is ended by the timer's signal. */
+static void limit_time(time_t seconds)
+{
+    if (setitimer(ITIMER_VIRTUAL, &(struct itimerval){.it_value.tv_sec = seconds}, NULL) != 0) abort();
+}
+
+static bool run_one(const struct sim_world *w, const struct sim_scenario *c, uint64_t seed, const struct sim_plan *plan,
+                    struct tally *t)
 {
     clock_t start = clock();
+    *under_way = (struct under_way){.world = w, .scenario = c, .seed = seed};
+    limit_time(SCHEDULE_S_MAX);
     sim_start(&sim, seed, plan);
     sim.trace = options.trace;
     bool good = w->schedule(&sim);
+    limit_time(0);
+    under_way->world = NULL;
     t->time += clock() - start;
     t->schedules++;
     t->rows += sim.rows;
@@ -72,9 +93,12 @@ static bool run_one(const struct sim_world *w, uint64_t seed, const struct sim_p
 
 /* ---- what was seen ---- */
 
-static void print_replay(const struct sim_world *w, uint64_t seed, const struct sim_plan *plan)
+/* c: its rates, instead of the plan's. */
+static void print_replay(const struct sim_world *w, const struct sim_scenario *c, uint64_t seed,
+                         const struct sim_plan *plan)
 {
-    printf("sim --world %s --seeds %" PRIu64 "..%" PRIu64, w->name, seed, seed);
+    printf("replay: sim --%s %s --seeds %" PRIu64 "..%" PRIu64, c ? "scenario" : "world", c ? c->name : w->name, seed,
+           seed);
     if (sim_turn) printf(" --turn %s", sim_turns[sim_turn].name);
     if (plan->steps) printf(" --steps %" PRIu64, plan->steps);
     for (size_t i = 0; i < plan->fault_count; i++)
@@ -89,12 +113,9 @@ static void tell_failure(const struct sim_world *w, const struct sim_scenario *c
     static struct shrink shorter;
     uint64_t seed = sim.seed, faults = 0;
     for (int i = 0; i < SIM_FAULT_KINDS; i++) faults += sim.injected[i];
-    printf("FAILED: %s seed %" PRIu64 ": %s\n  %" PRIu64 " steps, %" PRIu64 " faults; replay: ", w->name, seed, sim.why,
+    printf("FAILED: %s seed %" PRIu64 ": %s\n  %" PRIu64 " steps, %" PRIu64 " faults; ", w->name, seed, sim.why,
            sim.steps, faults);
-    if (c)
-        printf("sim --scenario %s --seeds %" PRIu64 "..%" PRIu64 " --trace\n", c->name, seed, seed);
-    else
-        print_replay(w, seed, &options.plan);
+    print_replay(w, c, seed, &options.plan);
     if (options.plan.only || sim.happened_count == SIM_HAPPENED_MAX) return;
     sim_shrink(w, &sim, &shorter);
     if (!sim.failed) return;
@@ -102,8 +123,8 @@ static void tell_failure(const struct sim_world *w, const struct sim_scenario *c
     for (size_t i = 0; i < sim.happened_count; i++)
         printf("  step %" PRIu64 ", %" PRId64 ": %s\n", sim.happened[i].step, sim.happened[i].now,
                sim_fault_text(sim.happened[i].kind));
-    printf("  %" PRIu64 " steps, %zu faults; replay: ", sim.steps, sim.happened_count);
-    print_replay(w, seed, &shorter.plan);
+    printf("  %" PRIu64 " steps, %zu faults; ", sim.steps, sim.happened_count);
+    print_replay(w, NULL, seed, &shorter.plan);
 }
 
 static void tell(const char *name, const struct tally *t)
@@ -138,7 +159,8 @@ static uint64_t last_seed(uint64_t otherwise)
 /* Whether a run, which began then, goes on with this seed. */
 static bool goes_on(uint64_t seed, uint64_t otherwise, time_t began)
 {
-    return options.minutes ? time(NULL) < began + 60 * (time_t)options.minutes : seed <= last_seed(otherwise);
+    if (!options.minutes) return seed <= last_seed(otherwise);
+    return time(NULL) < began + 60 * (time_t)options.minutes && (!options.last || seed <= options.last);
 }
 
 static int run_scenario(const struct sim_scenario *c)
@@ -151,7 +173,7 @@ static int run_scenario(const struct sim_scenario *c)
     int missing = 0;
     rates_of(c, rates);
     for (uint64_t seed = options.first; goes_on(seed, SCENARIO_SEEDS, began); seed++) {
-        if (run_one(w, seed, &plan, &t)) continue;
+        if (run_one(w, c, seed, &plan, &t)) continue;
         tell_failure(w, c);
         return 1;
     }
@@ -190,7 +212,7 @@ static void look_for(const struct sim_world *w, struct sight *out)
     const struct sim_plan all = {.steps = 0};
     (void)!freopen("/dev/null", "w", stderr);
     for (out->seed = 1; out->seed <= TURN_SEEDS && !out->caught; out->seed += !out->caught)
-        out->caught = !run_one(w, out->seed, &all, &t);
+        out->caught = !run_one(w, NULL, out->seed, &all, &t);
     memcpy(out->why, sim.why, sizeof out->why);
     _exit(0);
 }
@@ -239,7 +261,7 @@ static int run_seeds(void)
     for (uint64_t seed = options.first; good && goes_on(seed, 1000, began); seed++) {
         for (int i = 0; i < SIM_WORLDS && good; i++) {
             if (!wanted(&sim_worlds[i])) continue;
-            good = run_one(&sim_worlds[i], seed, &options.plan, &t[i]);
+            good = run_one(&sim_worlds[i], NULL, seed, &options.plan, &t[i]);
             if (!good) tell_failure(&sim_worlds[i], NULL);
         }
     }
@@ -250,6 +272,27 @@ static int run_seeds(void)
     for (int i = 0; i < SIM_WORLDS; i++)
         if (t[i].schedules) tell(sim_worlds[i].name, &t[i]);
     return good ? 0 : 1;
+}
+
+static int run(void)
+{
+    if (options.scenarios) return run_scenarios();
+    return options.scenario ? run_scenario(options.scenario) : run_seeds();
+}
+
+/* In a process of its own. */
+static int run_apart(void)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) exit(run());
+    if (child < 0 || waitpid(child, &status, 0) != child) abort();
+    if (under_way->world) {
+        printf("FAILED: %s seed %" PRIu64 ": the program ended in the middle of it: %s\n  ", under_way->world->name,
+               under_way->seed, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "see above");
+        print_replay(under_way->world, under_way->scenario, under_way->seed, &options.plan);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
 static int list(void)
@@ -347,7 +390,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     (void)mallopt(M_MMAP_THRESHOLD, ROOM_BYTES); /* programs' large arrays cost what is used of them, as in programs */
     if (options.list) return list();
+    under_way = mmap(NULL, sizeof *under_way, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (under_way == MAP_FAILED) abort();
     if (options.turns) return try_turns();
-    if (options.scenarios) return run_scenarios();
-    return options.scenario ? run_scenario(options.scenario) : run_seeds();
+    return options.trace ? run() : run_apart(); /* what is looked at may be under a debugger */
 }

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """A schedule is what its seed says, and nothing else. A wrong turn fails; the failure is shortened; the command that is printed fails in the
-same way.
+same way. A schedule that crashes, or is ended for it never ends, is named by whoever is left.
 
 usage: replay_test.py SIM
 """
 import collections
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -42,5 +44,31 @@ def failures_replay(sim):
     assert "fault: " in text, "the trace names no fault:\n" + text
 
 
+def busy_child(parent):
+    """The process that runs the schedules of this one, when it has worked for a while: it then spends all but microseconds within some schedule."""
+    with open("/proc/%d/task/%d/children" % (parent, parent), encoding="ascii") as file:
+        children = file.read().split()
+    if not children:
+        return 0
+    with open("/proc/%s/stat" % children[0], encoding="ascii") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[11])
+    return int(children[0]) if ticks > 0 else 0
+
+
+def ends_are_told(sim):
+    for number in (signal.SIGABRT, signal.SIGVTALRM):
+        with subprocess.Popen([sim, "--world", "pipeline", "--seeds", "1..100000"], stdout=subprocess.PIPE, text=True) as parent:
+            child = 0
+            while not child:
+                assert parent.poll() is None, "it ended by itself"
+                child = busy_child(parent.pid)
+            os.kill(child, number)
+            text = parent.communicate()[0]
+        assert parent.returncode == 1, text
+        seed = re.search(r"^FAILED: pipeline seed (\d+): the program ended in the middle of it: ", text, re.M).group(1)
+        assert "replay: sim --world pipeline --seeds %s..%s --trace" % (seed, seed) in text, text
+
+
 schedules_repeat(sys.argv[1])
 failures_replay(sys.argv[1])
+ends_are_told(sys.argv[1])
