@@ -1,4 +1,5 @@
-/* Every kind of fault that a world may suffer: its name and what happens. */
+/* Every kind of fault that a world may suffer: its name and what happens. New ones are added at the end: so seeds keep
+ * their schedules. */
 #ifndef SIM_FAULTS_H
 #define SIM_FAULTS_H
 

@@ -13,6 +13,12 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
+/* A kind's own, so that one more at the end of the list changes nothing for the others. */
+static uint64_t dice_of(uint64_t seed, int kind)
+{
+    return mix(mix(seed) + (uint64_t)kind + 1);
+}
+
 void sim_start(struct sim *s, uint64_t seed, const struct sim_plan *plan)
 {
     static const uint32_t rates[] = {0, 15, 80};
@@ -20,7 +26,7 @@ void sim_start(struct sim *s, uint64_t seed, const struct sim_plan *plan)
     s->seed = seed;
     s->plan = plan;
     s->random = mix(seed + UINT64_C(0x9E3779B97F4A7C15)) | 1;
-    for (int i = 0; i < SIM_FAULT_KINDS; i++) s->rate[i] = rates[sim_draw(s, sizeof rates / sizeof *rates)];
+    for (int i = 0; i < SIM_FAULT_KINDS; i++) s->rate[i] = rates[dice_of(seed, i) % (sizeof rates / sizeof *rates)];
     if (plan->rates) memcpy(s->rate, plan->rates, sizeof s->rate);
 }
 
@@ -35,7 +41,7 @@ uint64_t sim_draw(struct sim *s, uint64_t below)
 static bool happens(const struct sim *s, enum sim_fault kind, uint64_t number)
 {
     const struct sim_plan *p = s->plan;
-    if (!p->only) return mix(mix(s->seed * SIM_FAULT_KINDS + kind + 1) + number) % 1000 < s->rate[kind];
+    if (!p->only) return mix(dice_of(s->seed, kind) + number + 1) % 1000 < s->rate[kind];
     for (size_t i = 0; i < p->fault_count; i++)
         if (p->fault[i].kind == kind && p->fault[i].number == number) return true;
     return false;
