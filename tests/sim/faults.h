@@ -69,6 +69,12 @@
     X(SOURCE_DOES_NOT_READ, "a supervisor does not read")                                                              \
     X(SOURCE_REPEATS, "a supervisor says lines again")                                                                 \
     X(DELIVERY_FAILS, "a delivery fails")                                                                              \
-    X(REQUEST_LANDS_LATE, "a dead producer's request lands late")
+    X(REQUEST_LANDS_LATE, "a dead producer's request lands late")                                                      \
+    X(LOG_FORGETS, "a month passes, and the log forgets")                                                              \
+    X(SCRIPT_FAILS, "a script fails in the middle")                                                                    \
+    X(LOG_ENDS_EARLY, "the log ends below what the view has of it")                                                    \
+    X(MARKS_BEHIND, "marks stand behind their vector")                                                                 \
+    X(VIEW_DAMAGED, "what a shard says of itself cannot be read, or is of another view")                               \
+    X(CELL_DAMAGED, "a cell cannot be read")
 
 #endif

@@ -9,7 +9,7 @@
 #include "tests/sim/worlds.h"
 
 /* A misfortune threatens in one step of so many; whether it comes about is by the schedule's rates. */
-enum { STEPS = 100, MISFORTUNES = 3, ROUNDS_MAX = 400, MONTH_DAYS = 31, CHUNK_IN_QUIET = 150 };
+enum { STEPS = 100, MISFORTUNES = 3, ROUNDS_MAX = 400, MONTH_DAYS = 31, MONTH_CHANCES = 16, CHUNK_IN_QUIET = 150 };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -108,6 +108,7 @@ static void look(struct rollup_world *w)
     uint32_t shard = (uint32_t)sim_draw(w->sim, w->shards);
     rollup_check_state(w, shard, &w->shard[shard].now, false);
     if (w->shard[shard].has_old && !w->sim->failed) rollup_check_state(w, shard, &w->shard[shard].old, false);
+    if (!w->sim->failed) rollup_check_answers(w);
 }
 
 void rollup_misfortune(struct rollup_world *w)
@@ -135,6 +136,7 @@ void rollup_step(struct rollup_world *w)
     if (sim_draw(w->sim, 40) == 0) w->twins |= rollup_fault(w, SIM_REDIS_FAILS_BACK);
     if (sim_draw(w->sim, 50) == 0) w->two_lost |= rollup_fault(w, SIM_REDIS_TWO_LOST);
     if (sim_draw(w->sim, 40) == 0) w->meet |= rollup_fault(w, SIM_FLUSHES_MEET);
+    if (sim_draw(w->sim, 10) == 0) w->leaves |= rollup_fault(w, SIM_RUNNER_VANISHES);
     if (!w->sim->failed && sim_draw(w->sim, 70) == 0) look(w);
 }
 
@@ -185,8 +187,27 @@ void rollup_settle(struct rollup_world *w, bool archived)
 
 static void idle_batches(struct rollup_world *w)
 {
-    for (uint32_t i = 0; i < w->runners; i++) rollup_produce(w, &w->runner[i], true);
+    for (uint32_t i = 0; i < w->runners; i++)
+        if (i != w->gone) rollup_produce(w, &w->runner[i], true);
     rollup_runners_drain(w);
+}
+
+/* With all that it had to say said. */
+static void one_leaves(struct rollup_world *w)
+{
+    w->leaves = false;
+    w->gone = (uint32_t)sim_draw(w->sim, w->runners);
+    w->sim->now += 2 * GRACE_MS;
+}
+
+/* Its silence is told within a bounded number of rounds, if it ever spoke. */
+static void silence_is_told(struct rollup_world *w)
+{
+    const struct rollup_runner *q = &w->runner[w->gone];
+    for (int round = 0; q->counted_seq && !rollup_tells_silence(w, w->gone) && !w->sim->failed; round++) {
+        if (round == ROUNDS_MAX) return sim_fail(w->sim, "runner %u is silent, and that is not told", w->gone);
+        rollup_settle(w, false);
+    }
 }
 
 void rollup_calm(struct rollup_world *w)
@@ -218,9 +239,13 @@ static void quiet(struct rollup_world *w)
 {
     w->sim->quiet = true;
     rollup_runners_drain(w);
+    w->gone = w->runners;
+    if (w->leaves) one_leaves(w);
     idle_batches(w);
     rollup_calm(w);
     rollup_settle(w, false);
+    if (w->gone < w->runners) silence_is_told(w);
+    if (!w->sim->failed) rollup_check_answers(w);
     for (uint32_t s = 0; s < w->shards && !w->sim->failed; s++) rollup_check_state(w, s, &w->shard[s].now, true);
 }
 
@@ -241,6 +266,7 @@ static void month_passes(struct rollup_world *w)
     for (uint32_t i = 0; i < w->shards; i++) redis_state_expire(&w->shard[i].now, s->now / SECOND_MS);
     uint64_t old[PARTS_MAX];
     for (uint32_t p = 0; p < w->parts; p++) old[p] = w->topic[p].committed;
+    w->gone = w->runners;
     idle_batches(w);
     rollup_settle(w, true);
     for (uint32_t p = 0; p < w->parts && !s->failed; p++)
@@ -264,6 +290,7 @@ static void rebuild(struct rollup_world *w, size_t processes)
     for (size_t i = 0; i < processes; i++) process_added(w);
     w->hurried = true;
     rollup_settle(w, false);
+    if (!w->sim->failed) rollup_check_answers(w);
     for (uint32_t s = 0; s < w->shards; s++) {
         if (!w->sim->failed) rollup_check_rebuilt(w, s, &before[s], &w->shard[s].now);
         redis_state_destroy(&before[s]);
@@ -271,6 +298,13 @@ static void rebuild(struct rollup_world *w, size_t processes)
 }
 
 /* ---- whole ---- */
+
+static bool month_comes(struct rollup_world *w)
+{
+    bool comes = false;
+    for (int i = 0; i < MONTH_CHANCES; i++) comes |= rollup_fault(w, SIM_LOG_FORGETS);
+    return comes;
+}
 
 static void draw(struct rollup_world *w)
 {
@@ -321,7 +355,7 @@ bool rollup_schedule(struct sim *s)
     w->sim = s;
     draw(w);
     rollup_begin(w);
-    uint64_t eras = sim_draw(s, 3) ? 1 : 2;
+    uint64_t eras = month_comes(w) ? 2 : 1;
     for (uint64_t era = 0; era < eras && !s->failed; era++) {
         if (era > 0) month_passes(w);
         w->steps_end = STEPS * (era + 1) / eras;
@@ -335,6 +369,7 @@ bool rollup_schedule(struct sim *s)
     }
     if (!s->failed && sim_draw(s, 3) == 0) rollup_check_health(w);
     if (!s->failed) rebuild(w, 1 + sim_draw(s, 2));
+    if (!s->failed) rollup_check_damage(w);
     rollup_end(w);
     free(w);
     return !s->failed;

@@ -138,26 +138,8 @@ static void take_runs(struct look *l, const struct redis_key *k)
 
 /* ---- the watermark ---- */
 
-/* The last of the runner's newest epoch that counts below the offset; seq 0: there is none. */
-struct heard {
-    uint64_t epoch, seq;
-    int64_t time, ct;
-};
-
-static void listen(const struct rollup_world *w, uint32_t p, uint64_t offset, struct heard heard[static RUNNERS_MAX])
-{
-    memset(heard, 0, RUNNERS_MAX * sizeof *heard);
-    for (uint64_t o = 0; o < offset; o++) {
-        const struct rollup_place *place = &w->topic[p].place[o];
-        if (place->verdict != COUNTS) continue;
-        const struct rollup_batch *m = &w->batch[place->batch];
-        struct heard *h = &heard[m->runner];
-        if (m->epoch >= h->epoch) *h = (struct heard){m->epoch, m->seq, place->time, m->ct};
-    }
-}
-
 /* What all runners that live have told below the entry's offset; INT64_MAX: none lives. */
-static int64_t complete_through(const struct heard heard[static RUNNERS_MAX], const struct vector_entry *e)
+static int64_t complete_through(const struct oracle_heard heard[static RUNNERS_MAX], const struct vector_entry *e)
 {
     int64_t least = INT64_MAX;
     for (uint32_t i = 0; i < RUNNERS_MAX; i++)
@@ -169,16 +151,16 @@ static int64_t complete_through(const struct heard heard[static RUNNERS_MAX], co
 static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e)
 {
     struct rollup_world *w = l->w;
-    struct heard heard[RUNNERS_MAX];
+    struct oracle_heard heard[RUNNERS_MAX];
     struct watermark mark = vector_entry_watermark(e, GRACE_MS);
-    listen(w, p, e->offset, heard);
+    oracle_listen(w, p, e->offset, heard);
     int64_t told = complete_through(heard, e);
     if (told < INT64_MAX && watermark_passed(mark, (struct wall_ms){told + 1}))
         sim_fail(w->sim, "shard %u, partition %u: complete through %" PRId64 ", and its runners say %" PRId64, l->shard,
                  p, mark.at.v, told);
     for (size_t i = 0; i < w->batches; i++) {
         const struct rollup_batch *m = &w->batch[i];
-        const struct heard *h = &heard[m->runner];
+        const struct oracle_heard *h = &heard[m->runner];
         if (h->seq == 0 || h->time < e->heard.v - GRACE_MS || m->epoch != h->epoch || m->seq <= h->seq) continue;
         if (m->least < INT64_MAX && watermark_passed(mark, (struct wall_ms){m->least + 1}))
             sim_fail(w->sim, "shard %u, partition %u: complete through %" PRId64 ", and there is more of %" PRId64,
@@ -189,7 +171,7 @@ static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e
 static void check_vector(struct look *l, bool whole)
 {
     char key[KEY_BYTES_MAX], field[12];
-    struct heard heard[RUNNERS_MAX];
+    struct oracle_heard heard[RUNNERS_MAX];
     key_plain(key, l->shard, "v");
     for (uint32_t p = 0; p < l->w->parts; p++) {
         struct vector_entry e = {0};
@@ -201,7 +183,7 @@ static void check_vector(struct look *l, bool whole)
         if (f && !l->w->sim->failed) check_claim(l, p, &e);
         if (whole && !l->w->sim->failed) {
             struct watermark mark = vector_entry_watermark(&e, GRACE_MS);
-            listen(l->w, p, l->w->topic[p].committed, heard);
+            oracle_listen(l->w, p, l->w->topic[p].committed, heard);
             int64_t told = complete_through(heard, &e);
             if (e.offset != l->w->topic[p].committed) sim_fail(l->w->sim, "shard %u stands behind in quiet", l->shard);
             if (!watermark_passed(mark, (struct wall_ms){told == INT64_MAX ? 0 : told}))

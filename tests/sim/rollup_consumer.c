@@ -11,6 +11,11 @@ void rollup_consumers_begin(struct rollup_world *w)
     world = w;
 }
 
+static uint64_t end_of(uint32_t partition)
+{
+    return world->topic[partition].committed - world->topic[partition].lost;
+}
+
 struct consumer {
     struct rollup_process *process;
     uint32_t partition[PARTS_MAX];
@@ -69,7 +74,7 @@ enum sg_error consumer_place(struct consumer *c, const uint64_t *offsets, struct
 bool consumer_end(const struct consumer *c, uint32_t partition, uint64_t *end)
 {
     (void)c;
-    *end = world->topic[partition].committed;
+    *end = end_of(partition);
     return true;
 }
 enum sg_error consumer_watermarks(struct consumer *c, uint32_t partition, uint32_t timeout_ms, uint64_t *start,
@@ -79,7 +84,7 @@ enum sg_error consumer_watermarks(struct consumer *c, uint32_t partition, uint32
     if (world->kafka_silent || c->process->actor.dead || rollup_fault(world, SIM_BROKER_AWAY))
         return sg_fail(f, SG_ERR_UNREACHABLE, "no broker answers");
     *start = world->log.partition[partition].start;
-    *end = world->topic[partition].committed;
+    *end = end_of(partition);
     return SG_OK;
 }
 void consumer_publish(struct consumer *c, const uint64_t *positions)
@@ -121,9 +126,9 @@ static void fetch(struct consumer *c, size_t i, struct consumer_event *out)
     const struct events_message *m = events_at(&world->log, p, c->next[i]);
     out->partition = p;
     out->offset = c->next[i];
-    if (c->next[i] < world->log.partition[p].start) {
+    if (c->next[i] < world->log.partition[p].start || c->next[i] > end_of(p)) {
         out->kind = CONSUMER_OUT_OF_RANGE;
-    } else if (c->next[i] < world->topic[p].committed) {
+    } else if (c->next[i] < end_of(p)) {
         out->kind = CONSUMER_MESSAGE;
         out->time = m->time;
         out->bytes = m->bytes;

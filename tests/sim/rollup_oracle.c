@@ -224,3 +224,16 @@ void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard, c
         }
     }
 }
+
+void oracle_listen(const struct rollup_world *w, uint32_t p, uint64_t offset,
+                   struct oracle_heard heard[static RUNNERS_MAX])
+{
+    memset(heard, 0, RUNNERS_MAX * sizeof *heard);
+    for (uint64_t o = 0; o < offset; o++) {
+        const struct rollup_place *place = &w->topic[p].place[o];
+        if (place->verdict != COUNTS) continue;
+        const struct rollup_batch *m = &w->batch[place->batch];
+        struct oracle_heard *h = &heard[m->runner];
+        if (m->epoch >= h->epoch) *h = (struct oracle_heard){m->epoch, m->seq, place->time, m->ct};
+    }
+}

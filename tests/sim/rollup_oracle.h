@@ -51,6 +51,12 @@ struct oracle {
     struct arena extras;
 };
 
+/* The last of a runner's newest epoch that counts; seq 0: there is none. */
+struct oracle_heard {
+    uint64_t epoch, seq;
+    int64_t time, ct;
+};
+
 /* Empties. */
 void oracle_reset(struct oracle *o);
 /* Made when there is none. Until the next one is made. */
@@ -62,5 +68,8 @@ void oracle_add_rows(struct oracle *o, struct rollup_world *w, uint32_t shard,
 bool oracle_same(const struct oracle_sums *a, const struct oracle_sums *b);
 /* Adds to an extra field of a cell's sums. */
 void oracle_add(struct oracle *o, struct oracle_sums *s, uint32_t field, uint64_t value);
+/* Of each runner what counts of a partition below the offset. */
+void oracle_listen(const struct rollup_world *w, uint32_t p, uint64_t offset,
+                   struct oracle_heard heard[static RUNNERS_MAX]);
 
 #endif

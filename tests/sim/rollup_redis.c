@@ -15,6 +15,7 @@ struct redis_store {
     struct rollup_world *world;
     struct rollup_process *process; /* NULL: not an aggregator's */
     struct sim_actor *actor;
+    bool looks;  /* and nothing befalls it, nor goes on meanwhile */
     bool spared; /* the request under way is: a flush has many, and some are to come to an end */
 };
 
@@ -37,6 +38,14 @@ enum sg_error redis_store_new(struct redis_store **out, const struct redis_store
 void redis_store_free(struct redis_store *s)
 {
     free(s);
+}
+
+struct redis_store *rollup_onlooker(struct rollup_world *w)
+{
+    struct redis_store *s = calloc(1, sizeof *s);
+    if (!s) abort();
+    *s = (struct redis_store){.world = w, .looks = true};
+    return s;
 }
 
 static bool befalls(struct redis_store *s, enum sim_fault kind)
@@ -170,7 +179,8 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     const char *why = "";
     bool full = befalls(s, SIM_REDIS_FULL), flush = q->script == script_flush;
     bool cut = !full && ((flush && h->cut_next) || befalls(s, SIM_SCRIPT_CUT));
-    int32_t writes = full ? REDIS_NO_MEMORY : cut ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
+    bool fails = !full && !cut && befalls(s, SIM_SCRIPT_FAILS);
+    int32_t writes = full ? REDIS_NO_MEMORY : cut || fails ? (int32_t)sim_draw(w->sim, CUT_MOST) : REDIS_WRITES_ALL;
     bool stale = q->script == script_read && h->stale_reads;
     h->stale_reads -= stale;
     if (stale) redis_state_see(state, earlier(w, state));
@@ -184,6 +194,7 @@ static enum sg_error run(struct redis_store *s, struct store_request *q, struct 
     }
     if (full && flush && end == REDIS_DONE && store_reply_is(q->reply, "ok"))
         sim_fail(w->sim, "a flush goes on in a Redis without memory");
+    if (end == REDIS_CUT && fails) return sg_fail(f, SG_ERR_IO, "redis: WRONGTYPE");
     if (end == REDIS_CUT && full) return sg_fail(f, SG_ERR_STATE, "redis: out of memory");
     if (end == REDIS_CUT || befalls(s, SIM_REDIS_ANSWER_LOST)) return sg_fail(f, SG_ERR_UNKNOWN, "redis: no answer");
     return SG_OK;
@@ -227,8 +238,18 @@ static enum sg_error one(struct redis_store *s, struct store_request *q, bool *s
     return e;
 }
 
+static enum sg_error look(struct redis_store *s, struct store_request *requests, size_t count, struct sg_fault *f)
+{
+    const char *why;
+    for (size_t i = 0; i < count; i++)
+        if (redis_lua_run(&s->world->shard[requests[i].shard].now, &requests[i], 0, &requests[i].reply, &why))
+            return sg_fail(f, SG_ERR_IO, "redis: %s", why);
+    return SG_OK;
+}
+
 enum sg_error redis_store_run(struct redis_store *s, struct store_request *requests, size_t count, struct sg_fault *f)
 {
+    if (s->looks) return look(s, requests, count, f);
     enum sg_error first = SG_OK;
     bool sent = true;
     for (size_t i = 0; i < count; i++) requests[i].reply = NULL;

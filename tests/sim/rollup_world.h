@@ -18,7 +18,8 @@
  *
  * rollup.c holds the schedule, rollup_staged.c what chance does not bring about, rollup_runner.c runners and broker,
  * rollup_consumer.c and rollup_redis.c what the programs talk to, rollup_process.c the programs, rollup_check.c what
- * must be true, rollup_health.c what must be told. */
+ * must be true, rollup_answers.c what the API says of it, rollup_health.c what must be told, rollup_damage.c
+ * what must not be gone on with. */
 #ifndef SIM_ROLLUP_WORLD_H
 #define SIM_ROLLUP_WORLD_H
 
@@ -106,6 +107,7 @@ struct rollup_topic {
     struct rollup_request request[REQUESTS_MAX];
     size_t requests;
     uint64_t withheld; /* who reads gets nothing from here on; 0: all there is */
+    uint64_t lost;     /* of what is committed, so many at the end are gone */
 };
 
 /* ---- what programs talk to ---- */
@@ -167,6 +169,8 @@ struct rollup_world {
     uint64_t steps_end;         /* of this storm */
     bool kafka_silent;          /* nothing comes of it, no answer and no error */
     bool twins, two_lost, meet; /* what is staged when the storm is over (rollup_staged.c) */
+    bool leaves;                /* one of the runners does, when the storm is over */
+    uint32_t gone;              /* that one; as many as there are runners: none */
     bool hurried;               /* in this quiet messages come as fast as they are taken */
     /* What goes on while a program waits; NULL: rollup_step. */
     void (*others)(void *arg);
@@ -243,6 +247,8 @@ void rollup_archiver_end(struct rollup_world *w);
 
 /* Stores that are made belong to this world; NULL: to none, and are of no use. */
 void rollup_redis_begin(struct rollup_world *w);
+/* A store of somebody who looks at the shards as they are; redis_store_free. */
+struct redis_store *rollup_onlooker(struct rollup_world *w);
 /* A late script takes effect. */
 void rollup_late_arrives(struct rollup_world *w);
 void rollup_late_drop(struct rollup_world *w);
@@ -259,6 +265,12 @@ void rollup_check_claims(struct rollup_world *w, uint32_t shard, const struct re
 /* Of any state at any time: cells are true at their own offsets, the vector claims no more than they hold, and the
  * watermark no more than the log does. whole: of the newest state in quiet: everything is in, indexed and reported. */
 void rollup_check_state(struct rollup_world *w, uint32_t shard, const struct redis_state *s, bool whole);
+/* At any time: what the API tells of gaps and of silent runners is so (rollup_answers.c). */
+void rollup_check_answers(struct rollup_world *w);
+/* Whether it says now that the runner is silent. */
+bool rollup_tells_silence(struct rollup_world *w, uint32_t runner);
+/* In quiet, at the end: what no program can put right, and what they do about it (rollup_damage.c). */
+void rollup_check_damage(struct rollup_world *w);
 /* In quiet: who misses an answer says so in time, and all is well again (rollup_health.c). */
 void rollup_check_health(struct rollup_world *w);
 /* The shard was rebuilt: cells, marks and gaps are the same bytes as before, when its state was found right and whole;
