@@ -1,13 +1,16 @@
 """The proof: what the fleet knows it was acked, what the rollups say, what Stripe would bill, and what is pending, to the unit.
 
 Four independent books: the fleet's own arithmetic (its --expect file), the command line's answer, the double's dump, and `reconcile`. They are
-compared window by window, so that an error in one place can not hide behind one in another; the table shows the sums.
+compared hour by hour, so that an error in one place can not hide behind one in another; minutes must add up to their hours, hours to their
+days. The table shows the sums.
 """
 import dataclasses
 import datetime
 import json
 
 from . import config, settle
+
+HOUR_S, DAY_S = 3600, 86400
 
 
 @dataclasses.dataclass
@@ -60,14 +63,31 @@ def load_expected(paths):
     return expected
 
 
-def load_rolled_up(pipeline, teams, first, end):
-    """The same from `sandglass usage`."""
+def load_rolled_up(pipeline, teams, first, end, step="hour"):
+    """The same from `sandglass usage`, of windows of another length too."""
     rolled_up = {}
     for team in sorted(teams):
-        for row in pipeline.cli_lines("usage", team, "--from", str(first), "--to", str(end), "--step", "hour", "--json"):
+        for row in pipeline.cli_lines("usage", team, "--from", str(first), "--to", str(end), "--step", step, "--json"):
             place = (team, row.pop("project"), row.pop("region"), seconds(row.pop("start")))
             rolled_up[place] = {field: value for field, value in row.items() if isinstance(value, int) and value}
     return rolled_up
+
+
+def _added_up(windows, length_s):
+    """Windows, added up to longer ones."""
+    total = {}
+    for (team, project, region, start), fields in windows.items():
+        window = total.setdefault((team, project, region, start - start % length_s), {})
+        for field, value in fields.items():
+            window[field] = window.get(field, 0) + value
+    return total
+
+
+def _compare_steps(minutes, hours, days, differences):
+    """Every rollup is kept three times: all must say the same."""
+    for step, parts, whole in (("hour", _added_up(minutes, HOUR_S), hours), ("day", _added_up(hours, DAY_S), days)):
+        differences.extend("%s %s %s %d: the %s says %s, its parts %s" % (*place, step, whole.get(place), parts.get(place))
+                           for place in sorted(set(parts) | set(whole)) if parts.get(place) != whole.get(place))
 
 
 def _compare_windows(expected, rolled_up, lines, differences):
@@ -116,8 +136,9 @@ def _compare_bills(expected, customers, closed, billed, lines, differences):
 def prove(pipeline, expect_files, customers):
     """Compare all books of a settled pipeline; `customers` is {team: customer}."""
     expected = load_expected(expect_files)
-    hours = [place[3] for place in expected]
-    rolled_up = load_rolled_up(pipeline, {place[0] for place in expected}, min(hours), max(hours) + 3600)
+    hours, teams = [place[3] for place in expected], {place[0] for place in expected}
+    first, end = min(hours) // DAY_S * DAY_S, max(hours) + HOUR_S
+    rolled_up = load_rolled_up(pipeline, teams, first, end)
     billed, told = pipeline.billed(), pipeline.reconcile()
     pending = {row["meter"]: row["pending"] for row in told["meters"]}
     lines, differences = {}, [str(row) for row in told["differences"]]
@@ -126,6 +147,8 @@ def prove(pipeline, expect_files, customers):
                             sum(fields.get(meter, 0) for fields in rolled_up.values()),
                             sum(value for (_, name, _), value in billed.items() if name == meter), pending.get(meter, 0))
     values = _compare_windows(expected, rolled_up, lines, differences)
+    _compare_steps(load_rolled_up(pipeline, teams, first, end, "minute"), rolled_up, load_rolled_up(pipeline, teams, first, end, "day"),
+                   differences)
     _compare_bills(expected, customers, _closed_hours(pipeline, customers), billed, lines, differences)
     for row in told["meters"]:
         line = lines.get(row["meter"])
