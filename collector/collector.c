@@ -153,7 +153,10 @@ static void judge(struct collector *c, const struct meter_stats *m, const struct
                     c->commit.blocked ? "the spool is full: nothing is taken until Kafka takes batches" : NULL);
     bool behind = m->running > 0 && wall > through + BEHIND_MS;
     judge_component(c, COMPONENT_WATERMARK,
-                    behind ? "usage of running sandboxes is not known up to now: their supervisor is away" : NULL);
+                    behind
+                        ? "usage of running sandboxes is not known up to now: their supervisor is away, or the host's "
+                          "clock is ahead"
+                        : NULL);
     judge_component(c, COMPONENT_CLOCK,
                     through > wall + AHEAD_MS ? "the host's clock is behind the usage that was metered" : NULL);
 }

@@ -1,4 +1,5 @@
-"""A clock that contradicts Stripe's: the exporter says so and sends nothing; once they agree, everything is billed once."""
+"""Wall clocks that are wrong. One that contradicts Stripe's: the exporter says so and sends nothing; once they agree, everything is billed once.
+Those of collectors and of aggregators, while time is the host's own: no usage is lost, counted twice or moved to another hour."""
 import json
 import time
 import urllib.request
@@ -36,3 +37,29 @@ def test_an_exporter_whose_clock_is_a_day_behind_says_so_and_sends_nothing(make_
     assert_exact(pipeline, fleet)
     stats = _stats(pipeline)
     assert not stats["double_counted"] and not stats["value_conflicts"] and stats["set_decreases"] == 0
+
+
+def _says(pipeline, name, what):
+    try:
+        return what in http_get(pipeline.ops_url(name) + "/healthz", 2)[1]
+    except OSError:
+        return False
+
+
+def test_wall_clocks_that_step_by_an_hour_move_no_usage_while_time_is_the_hosts_own(make_pipeline):
+    pipeline = make_pipeline(clock="system", runners=2, skewed=True)
+    fleet = start_fleet(pipeline, events=20_000, seconds=20)
+    wait_for("traffic before the steps", lambda: fleet.progress().get("acked", 0) > 1000, 30)
+    told = {"collector-r1": (3600, b"clock is ahead"), "collector-r2": (-3600, b"clock is behind")}
+    for name, (step, what) in told.items():
+        pipeline.skew(name, step)
+        pipeline.programs[name].kill()  # what starts knows no other clock
+        pipeline.spawn(name)
+        wait_for("%s to tell" % name, lambda name=name, what=what: _says(pipeline, name, what), 10)
+    pipeline.skew("aggregator", 3600)
+    assert fleet.running(), "the steps were behind all traffic"
+    for name in ("aggregator", *told):
+        pipeline.skew(name, 0)
+    for name in told:
+        pipeline.wait_ready(name)
+    assert_exact(pipeline, fleet)
