@@ -21,79 +21,22 @@
  * INVARIANTS  At most one producer, and at most one being torn down: memory is bounded through any row of failures. */
 #include "collector/shipper.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "collector/shipper_producer.h"
 #include "common/log.h"
 
-enum { EVENTS_PER_STEP = 256, FREE_WAIT_MS = 3000 };
+enum { NEWS_PER_STEP = 256, FREE_WAIT_MS = 3000 };
 
 struct shipper {
     struct spool *spool;
-    rd_kafka_conf_t *conf;
-    char *topic, *runner;
-    int wake_fd;
-
+    struct producer_settings *settings;
     struct producer *producer, *retired; /* either may be NULL */
-    int32_t partition;                   /* of this producer's topic; -1: not known yet */
     struct shipper_plan plan;
     const char *fault;
 };
 
 /* ---- making ---- */
-
-static const char *const defaults[] = {"linger.ms",
-                                       "5",
-                                       "compression.codec",
-                                       "zstd",
-                                       "compression.level",
-                                       "1",
-                                       "reconnect.backoff.ms",
-                                       "50",
-                                       "reconnect.backoff.max.ms",
-                                       "500",
-                                       "topic.metadata.refresh.fast.interval.ms",
-                                       "250",
-                                       "socket.nagle.disable",
-                                       "true",
-                                       "socket.keepalive.enable",
-                                       "true",
-                                       "client.id",
-                                       "sandglass-collector",
-                                       NULL};
-
-/* What correctness or the memory bound rests on; not for the configuration to change. */
-static const char *const required[] = {"enable.idempotence", "true",
-                                       /* A batch must never land before one with a lower number: the reader would take
-                                        * the lower one for a duplicate. So after an error nothing more goes out
-                                        * (gapless), and there is nothing behind it on the wire (one request). */
-                                       "enable.gapless.guarantee", "true", "max.in.flight.requests.per.connection", "1",
-                                       "acks", "all", "message.timeout.ms", "0", "queue.buffering.max.messages", "128",
-                                       "queue.buffering.max.kbytes", "8192", "batch.size", "262144",
-                                       "allow.auto.create.topics", "false", NULL};
-
-static bool set_all(rd_kafka_conf_t *conf, const char *const *pairs, struct sg_fault *f)
-{
-    char why[SG_FAULT_BYTES];
-    for (; pairs && pairs[0]; pairs += 2) {
-        if (rd_kafka_conf_set(conf, pairs[0], pairs[1], why, sizeof why) == RD_KAFKA_CONF_OK) continue;
-        /* librdkafka's text quotes the value, which may be a secret */
-        (void)sg_fail(f, SG_ERR_CONFIG, "kafka property %.64s is refused", pairs[0]);
-        return false;
-    }
-    return true;
-}
-
-/* What a broker says in its own words stays out of our logs. */
-static void no_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
-{
-    (void)rk;
-    (void)level;
-    (void)facility;
-    (void)text;
-}
 
 /* Backoff needs no secrecy, only that runners differ. */
 static uint64_t seed_of(const char *runner)
@@ -103,34 +46,17 @@ static uint64_t seed_of(const char *runner)
     return seed;
 }
 
-static enum sg_error configure(struct shipper *s, const struct shipper_config *c, struct sg_fault *f)
-{
-    s->topic = strdup(c->topic);
-    s->runner = strdup(c->runner);
-    s->conf = rd_kafka_conf_new();
-    if (!s->topic || !s->runner || !s->conf) return sg_fail(f, SG_ERR_NOMEM, "no memory for the shipper");
-    const char *own[] = {"bootstrap.servers", c->brokers, c->client_id ? "client.id" : NULL, c->client_id, NULL};
-    if (!set_all(s->conf, defaults, f) || !set_all(s->conf, c->kafka, f) || !set_all(s->conf, own, f) ||
-        !set_all(s->conf, required, f))
-        return SG_ERR_CONFIG;
-    rd_kafka_conf_set_log_cb(s->conf, no_log);
-    rd_kafka_conf_set_events(s->conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-    return SG_OK;
-}
-
 enum sg_error shipper_new(struct shipper **out, const struct shipper_config *config, struct spool *spool,
                           struct sg_fault *f)
 {
     struct shipper *s = calloc(1, sizeof *s);
     if (!s) return sg_fail(f, SG_ERR_NOMEM, "no memory for the shipper");
-    enum sg_error e = configure(s, config, f);
+    enum sg_error e = producer_settings_new(&s->settings, config, f);
     if (e) {
         shipper_free(s);
         return e;
     }
     s->spool = spool;
-    s->wake_fd = config->wake_fd;
-    s->partition = -1;
     shipper_plan_init(&s->plan, spool_delivered_seq(spool), seed_of(config->runner));
     *out = s;
     return SG_OK;
@@ -142,83 +68,60 @@ static void retire(struct shipper *s)
     producer_retire(s->producer);
     s->retired = s->producer;
     s->producer = NULL;
-    s->partition = -1;
 }
 
 void shipper_free(struct shipper *s)
 {
     if (!s) return;
     /* One still being torn down is left to the end of the process when it takes too long: its state is in the spool. */
-    if (s->retired && producer_reaped(s->retired, FREE_WAIT_MS)) s->retired = NULL;
+    bool left = s->retired && !producer_reaped(s->retired, FREE_WAIT_MS);
     if (s->producer) {
         retire(s);
-        (void)!producer_reaped(s->retired, FREE_WAIT_MS);
+        left |= !producer_reaped(s->retired, FREE_WAIT_MS);
     }
     struct sg_fault f = {0};
     if (s->spool && spool_save_cursor(s->spool, &f)) log_fault(LOG_WARN, "cursor_not_saved", &f);
-    if (s->conf) rd_kafka_conf_destroy(s->conf);
-    free(s->topic);
-    free(s->runner);
+    if (!left) producer_settings_free(s->settings); /* which it goes on reading */
     free(s);
 }
 
-/* ---- reports ---- */
+/* ---- news ---- */
 
-static void take_report(struct shipper *s, const rd_kafka_message_t *m)
+static void take_report(struct shipper *s, const struct producer_news *n)
 {
     bool doubted = s->plan.doubt;
-    if (shipper_plan_report(&s->plan, (uint64_t)(uintptr_t)m->_private, m->len, !m->err))
+    if (shipper_plan_report(&s->plan, n->seq, n->length, !n->fault))
         s->fault = NULL;
-    else if (m->err)
-        s->fault = rd_kafka_err2str(m->err);
+    else if (n->fault)
+        s->fault = n->fault;
     else if (!doubted)
         s->fault = "a delivery report out of order";
 }
 
-static void take_error(struct shipper *s, rd_kafka_event_t *event)
+static void take_trouble(struct shipper *s, const struct producer_news *n)
 {
-    rd_kafka_resp_err_t e = rd_kafka_event_error(event);
-    if (e == RD_KAFKA_RESP_ERR__FATAL) {
-        char why[256];
-        e = rd_kafka_fatal_error(s->producer->rk, why, sizeof why);
-        shipper_plan_doubt(&s->plan);
-    }
-    /* a thread for a broker could not be made, and this producer will not try again */
-    if (e == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) shipper_plan_doubt(&s->plan);
-    /* one connection of several, and nobody waits for it */
-    if (e == RD_KAFKA_RESP_ERR__TRANSPORT && spool_delivered_seq(s->spool) == spool_durable_seq(s->spool)) return;
-    s->fault = rd_kafka_err2str(e);
+    if (n->useless) shipper_plan_doubt(&s->plan);
+    /* nobody waits for that connection */
+    if (n->one_of_many && spool_delivered_seq(s->spool) == spool_durable_seq(s->spool)) return;
+    s->fault = n->fault;
 }
 
-/* True when all events that were there have been taken. */
-static bool take_events(struct shipper *s)
+/* True when all that was there has been taken. */
+static bool take_news(struct shipper *s)
 {
-    for (int i = 0; i < EVENTS_PER_STEP && !s->plan.doubt; i++) {
-        rd_kafka_event_t *event = rd_kafka_queue_poll(s->producer->queue, 0);
-        if (!event) return true;
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) take_error(s, event);
-        const rd_kafka_message_t *m;
-        while (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR && (m = rd_kafka_event_message_next(event)))
-            take_report(s, m);
-        rd_kafka_event_destroy(event);
+    for (int i = 0; i < NEWS_PER_STEP && !s->plan.doubt; i++) {
+        struct producer_news n;
+        producer_next(s->producer, &n);
+        if (n.kind == PRODUCER_NO_NEWS) return true;
+        if (n.kind == PRODUCER_REPORT)
+            take_report(s, &n);
+        else
+            take_trouble(s, &n);
     }
     return false;
 }
 
 /* ---- sending ---- */
-
-static void learn_partition(struct shipper *s)
-{
-    int count = atomic_load(&s->producer->partitions);
-    if (count <= 0) {
-        rd_kafka_resp_err_t trouble = (rd_kafka_resp_err_t)atomic_load(&s->producer->trouble);
-        if (trouble) s->fault = rd_kafka_err2str(trouble);
-        return;
-    }
-    s->partition =
-        rd_kafka_msg_partitioner_murmur2(s->producer->topic, s->runner, strlen(s->runner), count, NULL, NULL);
-    s->fault = NULL;
-}
 
 static enum sg_error send_batches(struct shipper *s, struct sg_fault *f)
 {
@@ -227,20 +130,9 @@ static enum sg_error send_batches(struct shipper *s, struct sg_fault *f)
         size_t length;
         enum sg_error e = spool_read(s->spool, seq, &batch, &length, f);
         if (e) return e;
-        union {
-            const uint8_t *in;
-            void *out;
-        } payload = {.in = batch}; /* RD_KAFKA_V_VALUE takes no const; with F_COPY it only reads */
-        rd_kafka_resp_err_t k = rd_kafka_producev(
-            s->producer->rk, RD_KAFKA_V_RKT(s->producer->topic), RD_KAFKA_V_PARTITION(s->partition),
-            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(s->runner, strlen(s->runner)),
-            RD_KAFKA_V_VALUE(payload.out, length), RD_KAFKA_V_OPAQUE((void *)(uintptr_t)seq), RD_KAFKA_V_END);
-        if (k == RD_KAFKA_RESP_ERR__QUEUE_FULL) break;
-        if (k) {
-            shipper_plan_doubt(&s->plan);
-            s->fault = rd_kafka_err2str(k);
-            break;
-        }
+        enum producer_sending sending = producer_send(s->producer, seq, batch, length, &s->fault);
+        if (sending == PRODUCER_FAILED) shipper_plan_doubt(&s->plan);
+        if (sending != PRODUCER_QUEUED) break;
         shipper_plan_sent(&s->plan, length);
     }
     return SG_OK;
@@ -257,7 +149,7 @@ static bool have_producer(struct shipper *s, struct boot_ms now)
         s->retired = NULL;
     }
     if (!shipper_plan_may_start(&s->plan, now)) return false;
-    s->producer = producer_start(s->conf, s->topic, s->wake_fd);
+    s->producer = producer_start(s->settings);
     if (s->producer) return true;
     s->fault = "the Kafka client cannot be started";
     shipper_plan_not_started(&s->plan, now);
@@ -273,11 +165,10 @@ static enum sg_error save_cursor(struct shipper *s, struct boot_ms now, struct b
 /* Reports in, batches out. */
 static enum sg_error carry(struct shipper *s, struct boot_ms now, struct boot_ms *next, struct sg_fault *f)
 {
-    if (!take_events(s)) *next = now;
+    if (!take_news(s)) *next = now;
     enum sg_error e = spool_delivered(s->spool, s->plan.reported_seq, f);
     if (e) return e;
-    if (!s->plan.doubt && s->partition < 0) learn_partition(s);
-    if (!s->plan.doubt && s->partition >= 0) e = send_batches(s, f);
+    if (!s->plan.doubt && producer_ready(s->producer, &s->fault)) e = send_batches(s, f);
     uint64_t delivered = spool_delivered_seq(s->spool);
     if (!shipper_plan_retires(&s->plan, delivered, now)) return e;
     log_event(LOG_WARN, "producer_replaced", "reason=\"%s\" delivered_seq=%llu", s->fault,

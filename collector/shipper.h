@@ -19,13 +19,12 @@ enum { SHIPPER_METADATA_WAIT_MS = 50 }; /* longest time that one step blocks */
 
 /* Strings are copied. */
 struct shipper_config {
-    const char *brokers;       /* bootstrap.servers */
-    const char *topic;         /* sandglass.events */
-    const char *runner;        /* message key; chooses the partition (murmur2, as Java's) */
-    const char *client_id;     /* shown in the broker's logs */
-    const char *const *kafka;  /* more librdkafka properties, name, value, ..., NULL (security); NULL: none */
-    const struct clock *clock; /* NULL: clock_real */
-    int wake_fd;               /* loop_wake_fd(): written to when a step has something to do */
+    const char *brokers;      /* bootstrap.servers */
+    const char *topic;        /* sandglass.events */
+    const char *runner;       /* message key; chooses the partition (murmur2, as Java's) */
+    const char *client_id;    /* shown in the broker's logs */
+    const char *const *kafka; /* more librdkafka properties, name, value, ..., NULL (security); NULL: none */
+    int wake_fd;              /* loop_wake_fd(): written to when a step has something to do */
 };
 
 /* How far it is. */
