@@ -7,24 +7,17 @@
  *             Kafka away is not a failure: the spool grows, health turns red. */
 #include "collector/collector.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/commit.h"
 #include "collector/ingest.h"
-#include "collector/meter.h"
 #include "collector/sampler.h"
 #include "collector/shipper.h"
-#include "collector/spool.h"
-#include "common/health.h"
 #include "common/log.h"
-#include "common/loop.h"
-#include "common/ops_http.h"
 #include "common/service.h"
 
-enum { FILES_MAX = 1 << 20, BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128 };
+enum { BLOCKED_RETRY_MS = 100, CLIENT_ID_BYTES = 128 };
 
 enum {
     UNCONFIRMED_MS = 2 * SECOND_MS, /* with the allowance: Kafka's silence is named before the progress rule speaks */
@@ -38,24 +31,6 @@ static const struct health_component components[COMPONENTS] = {
     [COMPONENT_SPOOL] = {"spool", 0, 0},
     [COMPONENT_WATERMARK] = {"watermark", 0, 0},
     [COMPONENT_CLOCK] = {"clock", 0, 0},
-};
-
-struct collector {
-    const struct collector_config *config;
-    struct loop loop;
-    struct meter *meter;
-    struct spool spool;
-    struct shipper *shipper;
-    struct sampler *sampler;
-    struct ingest *ingest;
-    struct ops_http *ops;
-    struct health health;
-    struct counters counters;
-    struct commit commit;
-    uint64_t delivered_seq;
-    struct boot_ms second_at, sample_at, delivered_at;
-    struct sg_fault *fault;
-    enum sg_error error; /* what ends the program */
 };
 
 /* What is still to be done: batches that Kafka does not have, and what the meter holds unsealed. Told before an ack
@@ -252,13 +227,10 @@ static enum sg_error turn(struct collector *c, struct boot_ms now, struct boot_m
     return SG_OK;
 }
 
-static struct boot_ms on_tick(void *arg, struct boot_ms now)
+enum sg_error collector_turn(struct collector *c, struct boot_ms now, struct boot_ms *next)
 {
-    struct collector *c = arg;
-    struct boot_ms next = LOOP_NEVER;
-    c->error = turn(c, now, &next);
-    if (c->error) loop_stop(&c->loop);
-    return next;
+    *next = LOOP_NEVER;
+    return c->error = turn(c, now, next);
 }
 
 /* ---- start and end ---- */
@@ -322,7 +294,23 @@ static enum sg_error start_shipper(struct collector *c)
     return e;
 }
 
-static enum sg_error start_listeners(struct collector *c)
+void collector_init(struct collector *c, const struct collector_config *config, struct sg_fault *f)
+{
+    *c = (struct collector){.config = config, .fault = f};
+    counters_init(&c->counters, collector_counter_specs, COLLECTOR_COUNTER_COUNT);
+    health_init(&c->health, components, COMPONENTS, NULL);
+}
+
+enum sg_error collector_open(struct collector *c)
+{
+    c->error = loop_init(&c->loop, NULL, c->fault);
+    if (!c->error) c->error = start_meter(c);
+    if (!c->error) c->error = start_shipper(c);
+    if (!c->error) c->error = commit_roll(&c->commit, c->fault);
+    return c->error;
+}
+
+enum sg_error collector_listen(struct collector *c)
 {
     const struct collector_config *config = c->config;
     struct ingest_options i = {.path = config->ingest_socket,
@@ -333,53 +321,25 @@ static enum sg_error start_listeners(struct collector *c)
                                .counters = &c->counters,
                                .refused_index = COUNT_REFUSED,
                                .sessions_index = COUNT_SESSIONS};
-    struct ops_http_config o = {.listen = config->ops_listen,
-                                .program = collector_config_table.program,
-                                .health = &c->health,
-                                .counters = &c->counters};
-    enum sg_error e = ops_http_start(&c->ops, &o, c->fault);
-    if (!e) e = ingest_start(&c->ingest, &i, c->fault);
-    if (!e && c->commit.blocked) ingest_pause(c->ingest);
-    return e;
-}
-
-/* Large buffers go back to the system when they are freed, and threads share their heaps: a collector shares its host
- * with those who pay for it. */
-static void bound_memory(void)
-{
-    enum { ARENAS = 1, MMAP_BYTES = 64 * 1024, TRIM_BYTES = 128 * 1024 };
-    (void)mallopt(M_ARENA_MAX, ARENAS);
-    (void)mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
-}
-
-static enum sg_error start(struct collector *c)
-{
-    bound_memory();
-    service_setup(FILES_MAX);
-    enum sg_error e = loop_init(&c->loop, NULL, c->fault);
-    if (!e) e = start_meter(c);
-    if (!e) e = start_shipper(c);
-    if (!e) e = commit_roll(&c->commit, c->fault);
-    if (!e) e = start_listeners(c);
-    if (e) return e;
+    c->error = ingest_start(&c->ingest, &i, c->fault);
+    if (c->error) return c->error;
+    if (c->commit.blocked) ingest_pause(c->ingest);
     show(c, loop_now(&c->loop));
     tell_lag(c);
     health_set_ready(&c->health, true);
-    log_event(LOG_INFO, "started", "epoch=%llu seq=%llu delivered=%llu ops_port=%u",
-              (unsigned long long)spool_epoch(&c->spool), (unsigned long long)spool_last_seq(&c->spool),
-              (unsigned long long)spool_delivered_seq(&c->spool), ops_http_port(c->ops));
-    service_ready();
     return SG_OK;
 }
 
-static void stop(struct collector *c)
+enum sg_error collector_end(struct collector *c)
 {
-    service_stopping();
     if (!c->error && c->ingest && !c->commit.blocked && meter_dirty(c->meter))
         c->error = commit_settle(&c->commit, c->fault);
+    return c->error;
+}
+
+void collector_destroy(struct collector *c)
+{
     ingest_stop(c->ingest);
-    ops_http_stop(c->ops);
     shipper_free(c->shipper);
     spool_close(&c->spool);
     meter_free(c->meter);
@@ -387,23 +347,4 @@ static void stop(struct collector *c)
     health_destroy(&c->health);
     commit_destroy(&c->commit);
     loop_destroy(&c->loop);
-}
-
-enum sg_error collector_run(const struct collector_config *config, struct sg_fault *f)
-{
-    struct collector *c = calloc(1, sizeof *c);
-    if (!c) return sg_fail(f, SG_ERR_NOMEM, "no memory for the collector");
-    c->config = config;
-    c->fault = f;
-    counters_init(&c->counters, collector_counter_specs, COLLECTOR_COUNTER_COUNT);
-    health_init(&c->health, components, COMPONENTS, NULL);
-    c->error = start(c);
-    if (!c->error) {
-        enum sg_error e = loop_run(&c->loop, on_tick, c, f);
-        if (!c->error) c->error = e;
-    }
-    stop(c);
-    enum sg_error e = c->error;
-    free(c);
-    return e;
 }
