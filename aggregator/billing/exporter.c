@@ -101,6 +101,8 @@ static enum sg_error make_shards(struct exporter *x, struct sg_fault *f)
     x->positions = calloc(VIEW_HOURS_MAX, sizeof *x->positions);
     x->rows = calloc(1, sizeof *x->rows);
     x->rows_most = VIEW_ROWS_MAX;
+    x->open_most = EXPORTER_OPEN_MAX;
+    x->results_most = EXPORTER_RESULTS_MAX;
     x->record = calloc(EXPORTER_RESULTS_MAX + 1, sizeof *x->record);
     if (!x->shard || !x->due || !x->groups || !x->hours || !x->positions || !x->rows || !x->record)
         return sg_fail(f, SG_ERR_NOMEM, "no memory for the shards");

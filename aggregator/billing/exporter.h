@@ -209,7 +209,10 @@ struct exporter {
     struct cycle_hour *hours;
     char (*positions)[LEDGER_POSITIONS_BYTES]; /* of hours; borrowed by record until the commit */
     struct view_rows *rows;
-    size_t rows_most; /* that are written at once; VIEW_ROWS_MAX */
+    /* limits, as large as there is room */
+    size_t rows_most;    /* billing cells that are written at once; VIEW_ROWS_MAX */
+    size_t open_most;    /* with so many open revisions a shard has no new intents; EXPORTER_OPEN_MAX */
+    size_t results_most; /* fewer of a shard wait for a commit; EXPORTER_RESULTS_MAX */
     struct ledger_record *record;
 };
 

@@ -117,7 +117,7 @@ static void send_of_shard(struct exporter *x, struct shard *s)
     if (!s->book.open_first || !exporter_now(x, &wall)) return;
     for (struct book_open *o = s->book.open_first; o && stripe_client_free(x->stripe) > 0; o = next) {
         next = o->next;
-        if (s->result_count + STRIPE_CONCURRENCY_MAX >= EXPORTER_RESULTS_MAX) return;
+        if (s->result_count + (size_t)x->config->stripe_concurrency >= x->results_most) return;
         enum plan_attempt p = plan_attempt(o, wall, now);
         if (p == PLAN_LATER && x->unheard && o->reads && !o->in_flight) p = PLAN_READ; /* any answer ends the doubt */
         if (p != PLAN_LATER && !begin_attempt(x, s, o, p, now)) return;

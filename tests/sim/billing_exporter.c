@@ -63,6 +63,22 @@ static void configure(struct billing_world *w, struct exporter_config *c, char *
                                   .runner_grace_ms = 5 * MINUTE_MS};
 }
 
+/* Mostly so small that they are reached. What is held for people never takes all the room: they would look. */
+static void limit(struct billing_world *w, struct billing_exporter *x)
+{
+    struct sim *s = w->sim;
+    x->exporter.rows_most = sim_draw(s, 3) ? 1 + sim_draw(s, 4) : VIEW_ROWS_MAX;
+    x->exporter.results_most =
+        sim_draw(s, 3) ? (size_t)x->config.stripe_concurrency + 1 + sim_draw(s, 3) : EXPORTER_RESULTS_MAX;
+    billing_make_room(w, x);
+}
+
+void billing_make_room(const struct billing_world *w, struct billing_exporter *x)
+{
+    x->exporter.open_most = w->open_most;
+    for (int i = 0; i < BILLING_KEYS; i++) x->exporter.open_most += w->odd[i];
+}
+
 void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x)
 {
     struct sg_fault f = {0};
@@ -74,7 +90,7 @@ void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x)
     struct sim_actor *acting = ports_act(&x->actor);
     x->busy = true;
     if (exporter_init(&x->exporter, &x->config, &f) != SG_OK) sim_fail(w->sim, "%s does not begin", x->actor.name);
-    x->exporter.rows_most = sim_draw(w->sim, 3) ? 1 + sim_draw(w->sim, 4) : VIEW_ROWS_MAX;
+    limit(w, x);
     x->busy = false;
     (void)ports_act(acting);
 }
@@ -97,6 +113,9 @@ static void check_shards(struct billing_world *w, const struct billing_exporter 
                      why->code == SG_ERR_UNKNOWN || why->code == SG_ERR_UNREACHABLE || why->code == SG_ERR_TIMEOUT ||
                      why->code == SG_ERR_STATE;
         if (!known) sim_fail(w->sim, "%s gives up its ledger: %s", x->actor.name, why->text);
+        size_t results = x->exporter.shard[i].result_count;
+        if (results >= x->exporter.results_most)
+            sim_fail(w->sim, "%zu results wait for a commit, of fewer than %zu", results, x->exporter.results_most);
     }
 }
 

@@ -44,6 +44,15 @@ static void check_name(struct billing_world *w, const struct ledger_record *r)
     add_name(w, r, key, customer);
 }
 
+/* Who has as many open revisions as it may has no further one. */
+static void check_room(struct billing_world *w, uint32_t shard)
+{
+    const struct exporter *x = &((const struct billing_exporter *)ports_acting()->arg)->exporter;
+    size_t open = 0;
+    for (const struct book_open *o = x->shard[shard].book.open_first; o; o = o->next) open++;
+    if (open >= x->open_most) sim_fail(w->sim, "an intent though %zu are open, of %zu", open, x->open_most);
+}
+
 static void proposed(void *arg, uint32_t shard, const char *bytes, size_t length)
 {
     struct billing_world *w = arg;
@@ -51,7 +60,9 @@ static void proposed(void *arg, uint32_t shard, const char *bytes, size_t length
     if (!ledger_is_billing(bytes, length)) return;
     if (ledger_decode(bytes, length, &r, NULL) != SG_OK)
         return sim_fail(w->sim, "a record for shard %u cannot be read", shard);
-    if (r.kind == LEDGER_INTENT) check_name(w, &r);
+    if (r.kind != LEDGER_INTENT) return;
+    check_name(w, &r);
+    check_room(w, shard);
 }
 
 /* ---- what is kept ---- */

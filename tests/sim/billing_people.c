@@ -105,6 +105,7 @@ void billing_start(struct billing_world *w, struct sim *s, int64_t start, const 
     w->start = start;
     w->view = view;
     w->punctual = punctual;
+    w->open_most = sim_draw(s, 3) ? 1 + sim_draw(s, 6) : EXPORTER_OPEN_MAX;
     w->remembers_ms = remembers[sim_draw(s, sizeof remembers / sizeof *remembers)];
     w->x = calloc(BILLING_EXPORTERS, sizeof *w->x);
     if (!w->x) abort();
@@ -139,7 +140,10 @@ void billing_quiet(struct billing_world *w)
     w->quiet_from = w->sim->now;
     w->meter_off_until = w->lags_until = 0;
     for (int i = 0; i < BILLING_TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
-    for (size_t i = 0; i < BILLING_EXPORTERS; i++) w->x[i].actor.skew_ms = 0;
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) {
+        w->x[i].actor.skew_ms = 0;
+        billing_make_room(w, &w->x[i]);
+    }
 }
 
 int64_t billing_quiet_ms(struct sim *s, bool first)

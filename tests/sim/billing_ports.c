@@ -39,9 +39,9 @@ struct slot {
     char body[LEDGER_BODY_BYTES];
     struct boot_ms begun, deadline;
     void *arg;
-    struct billing_key key; /* of a read: these two */
-    int customer;
-    size_t request; /* of an attempt */
+    struct billing_key key; /* what it is of: these two */
+    int customer;           /* -1: an identifier that nobody knows */
+    size_t request;         /* of an attempt */
     struct billing_shown shown;
 };
 
@@ -73,19 +73,32 @@ size_t stripe_client_free(const struct stripe_client *c)
     return free_slots;
 }
 
-static struct slot *take(struct stripe_client *c)
+/* No more than the configuration allows, and one of a customer and meter at a time. NULL: not begun. */
+static struct slot *take(struct stripe_client *c, struct billing_key key, int customer)
 {
-    struct slot *s = c->slot;
+    struct slot *s = NULL;
     if (c->actor->dead) return NULL;
-    while (s->phase != SLOT_FREE) s++;
-    assert(s < c->slot + c->slots);
-    *s = (struct slot){.phase = SLOT_CONNECTING, .begun = clock_boot()};
+    world->sim->checks++;
+    for (size_t i = 0; i < c->slots; i++) {
+        const struct slot *other = &c->slot[i];
+        if (other->phase == SLOT_FREE)
+            s = s ? s : &c->slot[i];
+        else if (customer >= 0 && other->customer == customer && other->key.meter == key.meter)
+            sim_fail(world->sim, "two requests of %s for meter %d are under way", billing_customers[customer],
+                     key.meter);
+    }
+    if (!s) {
+        sim_fail(world->sim, "more than %zu requests are under way", c->slots);
+        return NULL;
+    }
+    *s = (struct slot){.phase = SLOT_CONNECTING, .begun = clock_boot(), .key = key, .customer = customer};
     return s;
 }
 
 enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_post *post)
 {
-    struct slot *s = take(c);
+    const struct billing_name *n = billing_named(world, post->identifier);
+    struct slot *s = take(c, n ? billing_key_at(n->key) : (struct billing_key){0}, n ? n->customer : -1);
     if (!s) return SG_ERR_NOMEM;
     s->identifier = post->identifier;
     (void)snprintf(s->body, sizeof s->body, "%s", post->body);
@@ -97,14 +110,14 @@ enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_po
 /* The meter's id is its number. */
 enum sg_error stripe_client_read(struct stripe_client *c, const struct stripe_read *read)
 {
-    struct slot *s = take(c);
-    if (!s) return SG_ERR_NOMEM;
     int customer = 0;
     while (customer < BILLING_CUSTOMERS - 1 && strcmp(billing_customers[customer], read->customer) != 0) customer++;
+    struct slot *s = take(c,
+                          (struct billing_key){customer % BILLING_TEAMS, (int)((read->hour.v - world->start) / HOUR_MS),
+                                               read->meter_id[0] - '0'},
+                          customer);
+    if (!s) return SG_ERR_NOMEM;
     s->is_read = true;
-    s->customer = customer;
-    s->key = (struct billing_key){customer % BILLING_TEAMS, (int)((read->hour.v - world->start) / HOUR_MS),
-                                  read->meter_id[0] - '0'};
     s->deadline = read->deadline;
     s->arg = read->arg;
     return SG_OK;
@@ -311,12 +324,21 @@ enum sg_error __wrap_view_snapshot(struct redis_store *s, uint32_t shard, int64_
     return alive_after_interruption() ? SG_OK : no_answer(f);
 }
 
+static void check_rows_written(const struct view_rows *rows)
+{
+    const struct billing_exporter *x = world ? ports_acting()->arg : NULL;
+    if (x && rows->count > x->exporter.rows_most)
+        sim_fail(world->sim, "%zu billing cells are written at once, of at most %zu", rows->count,
+                 x->exporter.rows_most);
+}
+
 extern __typeof__(view_rows_write) __real_view_rows_write, __wrap_view_rows_write;
 enum sg_error __wrap_view_rows_write(struct redis_store *s, uint32_t shard, struct view_rows *rows, uint64_t from,
                                      uint64_t at, struct sg_fault *f)
 {
     const struct billing_view *v = own_view();
     if (!view_is_there()) return no_answer(f);
+    check_rows_written(rows);
     if (!v) return __real_view_rows_write(s, shard, rows, from, at, f);
     bool written = v->rows(v->arg, rows, from, at);
     rows->count = 0;

@@ -116,6 +116,7 @@ struct billing_world {
     int64_t start; /* of the first hour */
     bool punctual; /* nothing comes late: an hour is billed once, and all of it */
     int64_t quiet_from;
+    size_t open_most; /* revisions of a shard, beside those that may be held */
     const struct billing_view *view;
     uint32_t shards; /* of the ledger */
     struct control_chain chain;
@@ -196,6 +197,8 @@ void billing_summary(struct billing_world *w, struct billing_key key, int custom
 void billing_ports_begin(struct billing_world *w);
 /* A new process. */
 void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x);
+/* Room for open revisions beside all that may be held by now. */
+void billing_make_room(const struct billing_world *w, struct billing_exporter *x);
 /* The machine's clock goes on being wrong. */
 void billing_exporter_end(struct billing_exporter *x);
 /* One turn; one that has died in it, or was asked to stop, is gone. */
