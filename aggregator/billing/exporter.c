@@ -252,6 +252,7 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
     x->meters_unheard = e != SG_OK;
     if (e != SG_OK) health_set_fault_since(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters", now);
+    x->unreachable = false; /* what stands now is no probe's to take back */
     health_doing(&x->health, NULL);
     if (e == SG_OK) {
         backoff_reset(&x->pause_backoff);

@@ -222,7 +222,7 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
     struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x)};
     struct ledger_record record;
     pace_reads(x, r, now);
-    if (r->status && x->unheard) {
+    if (r->status && x->unheard && r->read != ANSWER_READ_DENIED) { /* a denial is no end of the doubt */
         x->unheard = false;
         health_clear(&x->health, EXPORTER_STRIPE);
     }

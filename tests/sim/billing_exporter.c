@@ -84,6 +84,7 @@ void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x)
     struct sg_fault f = {0};
     x->world = w;
     x->alive = true;
+    x->denied_at = 0;
     x->actor = (struct sim_actor){.skew_ms = x->actor.skew_ms, .interrupted = interrupted, .arg = x};
     (void)snprintf(x->actor.name, sizeof x->actor.name, "x%u", ++w->incarnations);
     configure(w, &x->config, x->actor.name);
@@ -128,6 +129,7 @@ void billing_exporter_turn(struct billing_world *w, struct billing_exporter *x)
     if (e == SG_OK && x->actor.stopping && !x->actor.dead) exporter_end(&x->exporter);
     if (e != SG_OK && !x->actor.dead) sim_fail(w->sim, "%s stops: %s", x->actor.name, f.text);
     check_shards(w, x);
+    billing_check_denied(w, x);
     x->busy = false;
     (void)ports_act(acting);
     if (x->actor.dead || x->actor.stopping) {

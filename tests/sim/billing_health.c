@@ -55,6 +55,27 @@ static void go_on(struct billing_world *w, int64_t ms)
     for (int64_t end = w->sim->now + ms; w->sim->now < end && !w->sim->failed;) turn(w);
 }
 
+/* ---- a key that is not accepted ---- */
+
+static bool has_work(const struct exporter *x)
+{
+    for (size_t i = 0; i < x->shard_count; i++)
+        if (x->shard[i].book.open_first) return true;
+    return !x->meters_known;
+}
+
+void billing_check_denied(struct billing_world *w, struct billing_exporter *x)
+{
+    struct health_report r;
+    if (!has_work(&x->exporter)) x->denied_at = 0; /* it asks for nothing: whether it may is not known any more */
+    if (!x->denied_at || x->actor.dead) return;
+    health_judge(&x->exporter.health, &r);
+    w->sim->checks++;
+    bool late = w->sim->now - x->denied_at > TOLD_MS;
+    if (!x->exporter.health.fault[EXPORTER_STRIPE].reason[0] || (late && !strstr(r.reason, "stripe")))
+        sim_fail(w->sim, "its key is not accepted, and %s says: %s", x->actor.name, r.reason);
+}
+
 /* ---- silence ---- */
 
 /* Who is silent since when; SILENT: nobody, but commits are slow. */

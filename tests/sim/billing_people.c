@@ -4,7 +4,8 @@
  * After quiet, for every (team, meter, hour): Stripe's sum and what it dropped are what the ledger accounts for, or,
  * where a revision is open, that or that revision's total. Where nothing is open it is the truth, or the difference is
  * said in a note. What is open is held for people, who were told, and had odd summaries: an event that was accepted and
- * then dropped, or a number that was never sent. Where nothing comes late, an hour has one revision. */
+ * then dropped, one that is not ours, or a number that was never sent. Where nothing comes late, an hour has one
+ * revision. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,8 @@ static void misfortune(struct billing_world *w, struct billing_exporter *x)
     if (billing_fault(w, SIM_EXPORTER_ADDED)) new_exporter(w);
     if (x->alive && billing_fault(w, SIM_EXPORTER_REMOVED)) x->actor.stopping = true;
     if (billing_fault(w, SIM_METER_OFF)) w->meter_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
+    if (billing_fault(w, SIM_KEY_REVOKED)) w->key_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
+    if (billing_fault(w, SIM_FOREIGN_WRITER)) billing_foreign_event(w);
     if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->actor.skew_ms = a_step(s);
     if (billing_fault(w, SIM_SUMMARY_LAGS)) {
         w->lags_until = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
@@ -138,7 +141,7 @@ void billing_act(struct billing_world *w)
 void billing_quiet(struct billing_world *w)
 {
     w->quiet_from = w->sim->now;
-    w->meter_off_until = w->lags_until = 0;
+    w->meter_off_until = w->key_off_until = w->lags_until = 0;
     for (int i = 0; i < BILLING_TEAMS; i++) billing_set_customer(w, i, billing_customers[i]);
     for (size_t i = 0; i < BILLING_EXPORTERS; i++) {
         w->x[i].actor.skew_ms = 0;

@@ -151,6 +151,15 @@ static bool write_one(struct slot *s)
     return true;
 }
 
+/* What Stripe has said last of the key that an exporter shows; 0: nothing. */
+static void hear_of_key(uint32_t status)
+{
+    struct billing_exporter *x = ports_acting()->arg;
+    bool denied = status == 401 || status == 403;
+    if (denied && x->denied_at == 0) x->denied_at = world->sim->now;
+    if (!denied) x->denied_at = 0;
+}
+
 static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each, void *arg)
 {
     const struct billing_request *q = untouched ? NULL : &world->request[s->request];
@@ -162,6 +171,7 @@ static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each
                               .body_length = answered ? strlen(q->answer) : 0,
                               .identifier = s->identifier};
     struct stripe_reply r = {.arg = s->arg, .status = in.status};
+    hear_of_key(in.status);
     if (answered) r.date = (struct clock_trust_date){true, {q->at / SECOND_MS * SECOND_MS}, s->begun};
     if (in.status == 429 && sim_draw(world->sim, 2)) r.retry_after_ms = sim_draw(world->sim, 5 * MINUTE_MS);
     r.answer = answer_classify(&in, &r.reason);
@@ -180,6 +190,7 @@ static void answer_read(struct slot *s, bool untouched, stripe_answered *each, v
                               .body_length = strlen(shown->text)};
     struct stripe_reply r = {.arg = s->arg, .is_read = true, .status = in.status};
     int i = billing_index(s->key);
+    if (in.status == 200) hear_of_key(in.status);
     if (told) r.date = (struct clock_trust_date){true, {shown->at / SECOND_MS * SECOND_MS}, s->begun};
     r.read = answer_classify_read(&in, billing_hour(world, s->key), &r.summary);
     if (r.read == ANSWER_READ_TOLD && shown->at > world->told_at[i]) world->told_at[i] = shown->at;
@@ -241,6 +252,8 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
     *date = (struct clock_trust_date){dated, {s->now / SECOND_MS * SECOND_MS}, asked};
     if (!alive_after_interruption() || billing_fault(world, SIM_ANSWER_LOST))
         return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe does not answer");
+    hear_of_key(s->now < world->key_off_until ? 401 : 200);
+    if (s->now < world->key_off_until) return sg_fail(f, SG_ERR_DENIED, "Stripe does not accept the key");
     for (size_t i = 0; i < count; i++) {
         slots[i] = billing_meters[i];
         (void)snprintf(slots[i].meter.id, sizeof slots[i].meter.id, "%zu", i);

@@ -9,6 +9,7 @@
 #include "tests/sim/billing_world.h"
 
 enum { ODD_CHANCES = 4 };
+#define FOREIGN_VALUE (UINT64_C(1) << 46) /* more than is used where units are small, and no multiple of large ones */
 
 static void say(struct billing_request *q, uint32_t status, const char *body)
 {
@@ -41,11 +42,40 @@ static bool known(const struct billing_world *w, const struct billing_request *q
     return false;
 }
 
+/* Those that come of an intermediary, which does not know what became of the request, stand first. */
+enum { OF_INTERMEDIARIES = 4 };
+
+static void say_rare(struct billing_world *w, struct billing_request *q, bool done)
+{
+    static const struct {
+        uint32_t status;
+        const char *body;
+    } rare[] = {{200, "<html>"},
+                {302, "<html>"},
+                {308, ""},
+                {408, ""},
+                {400, "<html>"},
+                {400, "{\"error\":{\"type\":\"invalid_request_error\",\"code\":\"rate_limit\"}}"},
+                {404, "{\"error\":{\"type\":\"invalid_request_error\"}}"},
+                {409, "{\"error\":{\"type\":\"idempotency_error\"}}"}};
+    size_t i = sim_draw(w->sim, done ? OF_INTERMEDIARIES : sizeof rare / sizeof *rare);
+    say(q, rare[i].status, rare[i].body);
+}
+
+static uint32_t denial(struct billing_world *w)
+{
+    return sim_draw(w->sim, 2) ? 401 : 403;
+}
+
 /* Something between answers for another request, or refuses it on its own. True: Stripe has not seen it. */
 static bool turned_away(struct billing_world *w, struct billing_request *q)
 {
     static const char other[] = "sg1-0000000000000000000000000000000000000000000000000000000000000000";
-    if (billing_fault(w, SIM_STRIPE_429))
+    if (q->at < w->key_off_until)
+        say(q, denial(w), "{\"error\":{\"type\":\"invalid_request_error\"}}");
+    else if (billing_fault(w, SIM_STRIPE_RARE))
+        say_rare(w, q, false);
+    else if (billing_fault(w, SIM_STRIPE_429))
         say(q, 429, "");
     else if (billing_fault(w, SIM_STRIPE_REFUSES))
         say(q, 400, "{\"error\":{\"message\":\"No such customer\"}}");
@@ -98,7 +128,7 @@ static void bill(struct billing_world *w, struct billing_request *q)
     w->odd[i] |= dropped;
     struct billing_receipt *r = &w->receipt[w->receipts++];
     *r = (struct billing_receipt){
-        .key = i, .value = value, .at = q->at, .shown_at = q->at + lag_of(w), .dropped = dropped};
+        .key = i, .customer = customer, .value = value, .at = q->at, .shown_at = q->at + lag_of(w), .dropped = dropped};
     memcpy(r->identifier, q->identifier, sizeof r->identifier);
     w->sim->checks++;
     if (w->billed[i] + w->dropped[i] > w->view->truth(w->view->arg, i))
@@ -118,6 +148,7 @@ static void receive(struct billing_world *w, struct billing_request *q)
         say_taken(q, q->identifier);
         if (billing_fault(w, SIM_STRIPE_500_AFTER)) say(q, 500, "{\"error\":{}}");
         if (billing_fault(w, SIM_ANSWER_CUT)) q->answer[20] = '\0';
+        if (billing_fault(w, SIM_STRIPE_RARE)) say_rare(w, q, true);
     }
     if (billing_fault(w, SIM_ANSWER_LOST)) q->status = 0;
 }
@@ -136,15 +167,31 @@ void billing_deliver(struct billing_world *w)
     }
 }
 
+void billing_foreign_event(struct billing_world *w)
+{
+    struct sim *s = w->sim;
+    int i = (int)sim_draw(s, BILLING_KEYS), team = billing_key_at(i).team;
+    if (w->foreign == BILLING_FOREIGN) return;
+    w->foreign++;
+    w->odd[i] = true;
+    w->receipt[w->receipts++] = (struct billing_receipt){.key = i,
+                                                         .customer = sim_draw(s, 4) ? team : BILLING_TEAMS + team,
+                                                         .value = FOREIGN_VALUE + sim_draw(s, 50),
+                                                         .at = s->now,
+                                                         .shown_at = s->now + lag_of(w)};
+    sim_trace(s, "stripe: an event that is not ours, key %d", i);
+}
+
 /* ---- summaries ---- */
 
-static uint64_t shown(const struct billing_world *w, int key, int64_t at)
+static uint64_t shown(const struct billing_world *w, int key, int customer, int64_t at)
 {
     bool set = billing_meters[billing_key_at(key).meter].meter.mode == BILL_SET;
     uint64_t sum = 0;
     for (size_t i = 0; i < w->receipts; i++) {
         const struct billing_receipt *r = &w->receipt[i];
-        if (r->key == key && !r->dropped && r->shown_at <= at) sum = set ? r->value : sum + r->value;
+        if (r->key == key && r->customer == customer && !r->dropped && r->shown_at <= at)
+            sum = set ? r->value : sum + r->value;
     }
     return sum;
 }
@@ -160,6 +207,10 @@ static void say_nothing(struct billing_world *w, struct billing_shown *out)
                 {500, "{\"error\":{}}"},
                 {502, "<html>"},
                 {400, "{\"error\":{}}"},
+                {302, "<html>"},
+                {404, "{\"error\":{}}"},
+                {409, "{\"error\":{}}"},
+                {200, "<html>"},
                 {200, "{\"data\":["},
                 {200, "{\"data\":[],\"has_more\":true}"}};
     size_t i = sim_draw(w->sim, sizeof ways / sizeof *ways);
@@ -182,10 +233,12 @@ void billing_summary(struct billing_world *w, struct billing_key key, int custom
     struct sim *s = w->sim;
     int i = billing_index(key);
     int64_t behind = billing_fault(w, SIM_SUMMARY_STALE) ? sim_draw(s, 2) ? BILLING_STALE_MS : 10 * MINUTE_MS : 0;
-    uint64_t sum = w->billed_to[i] == customer ? shown(w, i, s->now - behind) : 0;
+    uint64_t sum = shown(w, i, customer, s->now - behind);
     char number[32];
     *out = (struct billing_shown){
         .status = 200, .at = s->now, .told_at = s->now + (s->quiet ? 0 : (int64_t)sim_draw(s, MINUTE_MS / 2))};
+    if (s->now < w->key_off_until) out->status = denial(w);
+    if (s->now < w->key_off_until) return;
     if (billing_fault(w, SIM_SUMMARY_UNTOLD)) return say_nothing(w, out);
     snprintf(number, sizeof number, sim_draw(s, 2) ? "%llu.0" : "%llu", (unsigned long long)sum);
     bool odd = false;

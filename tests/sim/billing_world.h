@@ -31,6 +31,7 @@ enum {
     BILLING_CUSTOMERS = 2 * BILLING_TEAMS
 };
 enum { BILLING_NAMES = 1024, BILLING_RECORDS = 4096, BILLING_REQUESTS = 2048, BILLING_EXPORTERS = 6 };
+enum { BILLING_FOREIGN = 64 };
 enum { BILLING_SLACK_MS = 2 * MINUTE_MS };
 enum { BILLING_CLOCK_STEP_MS = 5 * DAY_MS };
 /* The slowest summary that the rules bear: DAY, less a replica that is behind, an attempt, a connection that idled, a
@@ -54,8 +55,8 @@ struct billing_request {
 
 /* An event that Stripe took. */
 struct billing_receipt {
-    char identifier[LEDGER_IDENTIFIER_BYTES];
-    int key;
+    char identifier[LEDGER_IDENTIFIER_BYTES]; /* "": it is not ours */
+    int key, customer;
     uint64_t value;
     int64_t at, shown_at; /* the latter: by summaries */
     bool dropped;
@@ -93,6 +94,7 @@ struct billing_exporter {
     struct sim_actor actor;
     struct billing_world *world;
     bool alive, busy;
+    int64_t denied_at; /* since then Stripe says that it does not accept the key; 0: it does not say so */
     struct exporter_config config;
     struct exporter exporter;
 };
@@ -131,15 +133,16 @@ struct billing_world {
     /* Stripe */
     struct billing_request request[BILLING_REQUESTS];
     size_t requests, untaken; /* all below were taken */
-    struct billing_receipt receipt[BILLING_REQUESTS];
-    size_t receipts;
+    struct billing_receipt receipt[BILLING_REQUESTS + BILLING_FOREIGN];
+    size_t receipts, foreign; /* the latter: of these */
     uint64_t billed[BILLING_KEYS];
     uint64_t dropped[BILLING_KEYS]; /* of what was accepted */
     int billed_to[BILLING_KEYS];
-    bool odd[BILLING_KEYS];                /* its summary may be: an event was dropped, or nonsense shown */
-    int64_t meter_off_until, remembers_ms; /* identifiers, at least a day */
-    int64_t lags_until, lag_ms;            /* of summaries */
-    int64_t told_at[BILLING_KEYS];         /* Stripe's time of the newest summary that an exporter was told */
+    bool odd[BILLING_KEYS]; /* its summary may be: an event was dropped, or not ours, or nonsense shown */
+    int64_t meter_off_until, key_off_until;
+    int64_t remembers_ms;          /* identifiers, at least a day */
+    int64_t lags_until, lag_ms;    /* of summaries */
+    int64_t told_at[BILLING_KEYS]; /* Stripe's time of the newest summary that an exporter was told */
     enum billing_silent silent;
     struct txlog_waiter onlooker; /* at whoever waits in vain */
     /* exporters */
@@ -187,6 +190,8 @@ uint32_t billing_positions(const char *text, size_t length);
 
 /* Everything that has reached Stripe by now is taken, in order. */
 void billing_deliver(struct billing_world *w);
+/* Somebody else's event, which no sum of ours can be mistaken for. */
+void billing_foreign_event(struct billing_world *w);
 /* What the customer's summary of a key says at this moment. Nonsense is close to what is hoped for. */
 void billing_summary(struct billing_world *w, struct billing_key key, int customer, uint64_t hoped,
                      struct billing_shown *out);
@@ -227,6 +232,8 @@ void billing_check_young(struct billing_world *w);
 bool billing_at_rest(const struct billing_world *w);
 /* What must be true after it. */
 void billing_check(struct billing_world *w);
+/* After a turn: who was told that his key is not accepted says so. */
+void billing_check_denied(struct billing_world *w, struct billing_exporter *x);
 /* Somebody waits for who is silent, and is looked at meanwhile. */
 void billing_wait(struct billing_world *w, int64_t ms);
 /* Who misses an answer when there is something to do says so in time (billing_health.c). work: makes that so. */

@@ -75,6 +75,9 @@
     X(LOG_ENDS_EARLY, "the log ends below what the view has of it")                                                    \
     X(MARKS_BEHIND, "marks stand behind their vector")                                                                 \
     X(VIEW_DAMAGED, "what a shard says of itself cannot be read, or is of another view")                               \
-    X(CELL_DAMAGED, "a cell cannot be read")
+    X(CELL_DAMAGED, "a cell cannot be read")                                                                           \
+    X(KEY_REVOKED, "Stripe does not accept the key for hours")                                                         \
+    X(STRIPE_RARE, "Stripe, or who stands before it, answers as it rarely does")                                       \
+    X(FOREIGN_WRITER, "somebody else's event is on a meter")
 
 #endif
