@@ -82,6 +82,7 @@ bool billing_schedule(struct sim *s)
     while (s->steps < STEPS && sim_goes_on(s)) step(&one);
     if (!s->failed) settle_down(w, t);
     billing_check(w);
+    billing_last_act(w);
     billing_end(w);
     ledgers_end();
     billing_store_free(t);

@@ -58,15 +58,21 @@ static void new_exporter(struct billing_world *w)
     }
 }
 
-void billing_set_customer(struct billing_world *w, int team, const char *customer)
+size_t billing_account_fact(const struct billing_world *w, struct control_chain *chain, int team, const char *customer,
+                            char text[static CONTROL_BYTES_MAX])
 {
-    char text[CONTROL_BYTES_MAX];
     size_t length = 0;
     struct control_fact fact = {.kind = CONTROL_ACCOUNT_SET, .at = {w->sim->now}, .by = {"a"}};
     memcpy(fact.team.s, billing_teams[team], strlen(billing_teams[team]) + 1);
     memcpy(fact.customer.s, customer, strlen(customer) + 1);
-    if (control_encode(&w->chain, &fact, text, &length) != SG_OK) abort();
-    ledgers_say(text, length);
+    if (control_encode(chain, &fact, text, &length) != SG_OK) abort();
+    return length;
+}
+
+void billing_set_customer(struct billing_world *w, int team, const char *customer)
+{
+    char text[CONTROL_BYTES_MAX];
+    ledgers_say(text, billing_account_fact(w, &w->chain, team, customer, text));
 }
 
 /* Customers are named late, and changed; each is of one team. */

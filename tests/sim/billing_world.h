@@ -14,7 +14,8 @@
  *
  * billing.c holds the schedule, billing_people.c what happens and what must be true, billing_view.c the view and the
  * log that it is a view of, billing_exporter.c the exporters' lives, billing_ports.c what they talk to,
- * billing_ledger.c what must be true of what they commit, billing_stripe.c Stripe, billing_health.c what must be told.
+ * billing_ledger.c what must be true of what they commit, billing_stripe.c Stripe, billing_health.c what must be told,
+ * billing_last.c what is broken at the very end.
  */
 #ifndef SIM_BILLING_WORLD_H
 #define SIM_BILLING_WORLD_H
@@ -155,7 +156,10 @@ struct billing_world {
     uint64_t steps_end, frozen_ms_most;
 };
 
-/* One of team i's customers becomes its account. */
+/* The fact that one of team i's customers becomes its account, as the next one of the chain. Returns its length. */
+size_t billing_account_fact(const struct billing_world *w, struct control_chain *chain, int team, const char *customer,
+                            char text[static CONTROL_BYTES_MAX]);
+/* It does. */
 void billing_set_customer(struct billing_world *w, int team, const char *customer);
 
 /* Names of the teams, and of the customers: team i has i or BILLING_TEAMS + i. */
@@ -240,6 +244,9 @@ void billing_wait(struct billing_world *w, int64_t ms);
 void billing_check_told(struct billing_world *w, void (*work)(void *arg), void *arg);
 /* The same at rest, and all is well again. */
 void billing_check_health(struct billing_world *w);
+
+/* Behind all that: the ledger may lose its end, or the control topic's chain be broken (billing_last.c). */
+void billing_last_act(struct billing_world *w);
 
 /* ---- this world's own view ---- */
 

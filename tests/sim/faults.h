@@ -78,6 +78,8 @@
     X(CELL_DAMAGED, "a cell cannot be read")                                                                           \
     X(KEY_REVOKED, "Stripe does not accept the key for hours")                                                         \
     X(STRIPE_RARE, "Stripe, or who stands before it, answers as it rarely does")                                       \
-    X(FOREIGN_WRITER, "somebody else's event is on a meter")
+    X(FOREIGN_WRITER, "somebody else's event is on a meter")                                                           \
+    X(LEDGER_CUT, "the ledger loses its end")                                                                          \
+    X(CONTROL_BROKEN, "a control fact does not follow the one before")
 
 #endif

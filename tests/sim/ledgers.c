@@ -130,6 +130,13 @@ void ledgers_forget_undecided(void)
     for (size_t i = 0; i < LEDGERS_MOST; i++) drop_undecided(&ledgers[i]);
 }
 
+void ledgers_cut(uint32_t shard, uint64_t offset)
+{
+    struct ledger *l = &ledgers[shard];
+    while (l->count > 0 && l->record[l->count - 1].offset >= offset) free(l->record[--l->count].bytes);
+    l->end = offset;
+}
+
 static struct record copy_of(const char *bytes, size_t length)
 {
     struct record r = {.time = sim->now, .bytes = malloc(length + 1), .length = length};

@@ -33,6 +33,8 @@ void ledgers_silence(struct txlog_waiter onlooker);
 /* Commits take a long time, until then, and come to their end. */
 void ledgers_slow_down(struct txlog_waiter onlooker);
 void ledgers_speak(void);
+/* A shard's records from this offset on are gone, and so are their offsets. */
+void ledgers_cut(uint32_t shard, uint64_t offset);
 /* Commits that nobody has decided never come. */
 void ledgers_forget_undecided(void);
 /* Whether some record of the shard holds these bytes. */

@@ -138,6 +138,7 @@ static void settle_down(struct pipeline_world *w)
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w->billing);
     billing_check(w->billing);
+    billing_last_act(w->billing);
 }
 
 /* ---- whole ---- */
