@@ -5,7 +5,9 @@
  * LEDGER    its end is gone, as after an unclean election. Redis has billing cells of what is gone: the exporter that
  *           opens the shard next sends nothing and commits nothing, and names the ledger.
  * CONTROL   a fact does not follow the one before: nothing that stands behind it is taken, and the control topic is
- *           named. */
+ *           named.
+ * METERS    a meter's name is that of another one now, which adds up what the old one did not, or the other way round:
+ *           late usage of an hour that the old one has is held for people, who are told once. */
 #include <string.h>
 
 #include "tests/sim/billing_world.h"
@@ -122,6 +124,44 @@ static void chain_breaks(struct billing_world *w)
     check_facts(w);
 }
 
+/* ---- meters ---- */
+
+/* From a random one on, the first that was billed and is not open; -1: none is. */
+static int billed_key(struct billing_world *w, const struct book *b)
+{
+    int first = (int)sim_draw(w->sim, BILLING_KEYS);
+    for (int n = 0; n < BILLING_KEYS; n++) {
+        int i = (first + n) % BILLING_KEYS;
+        struct billing_key k = billing_key_at(i);
+        const struct book_entry *e =
+            book_find(b, billing_teams[k.team], billing_meters[k.meter].meter.field, billing_hour(w, k));
+        if (e && e->revision && !e->open) return i;
+    }
+    return -1;
+}
+
+/* Of a world of one shard. */
+static void meters_are_replaced(struct billing_world *w)
+{
+    struct sim *s = w->sim;
+    const struct exporter *x = &w->x[w->owner].exporter;
+    size_t requests = w->requests;
+    int key = w->view->late ? billed_key(w, &x->shard[0].book) : -1;
+    if (key < 0) return;
+    w->replaced = true;
+    start_anew(w);
+    w->view->late(w->view->arg, key);
+    for (int64_t begun = s->now; s->now < begun + TOLD_MS && !s->failed;) {
+        turn(w);
+        if (w->requests > requests) sim_fail(s, "an hour is billed in two ways, key %d", key);
+    }
+    if (s->failed) return;
+    check_red(w, EXPORTER_HELD, "an hour's meter counts otherwise");
+    bool told = false;
+    for (size_t i = 0; i < sizeof w->noted[key][0]; i++) told |= w->noted[key][LEDGER_HELD_MODE][i];
+    if (!told) sim_fail(s, "an hour's meter counts otherwise, and nobody was told, key %d", key);
+}
+
 void billing_last_act(struct billing_world *w)
 {
     if (w->sim->failed) return;
@@ -129,4 +169,6 @@ void billing_last_act(struct billing_world *w)
         ledger_loses_its_end(w);
     else if (happens(w, SIM_CONTROL_BROKEN))
         chain_breaks(w);
+    else if (happens(w, SIM_METER_REPLACED))
+        meters_are_replaced(w);
 }

@@ -256,6 +256,7 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
     if (s->now < world->key_off_until) return sg_fail(f, SG_ERR_DENIED, "Stripe does not accept the key");
     for (size_t i = 0; i < count; i++) {
         slots[i] = billing_meters[i];
+        if (world->replaced) slots[i].meter.mode = slots[i].meter.mode == BILL_SET ? BILL_DELTA : BILL_SET;
         (void)snprintf(slots[i].meter.id, sizeof slots[i].meter.id, "%zu", i);
     }
     return c->actor->dead ? sg_fail(f, SG_ERR_UNREACHABLE, "killed") : SG_OK;

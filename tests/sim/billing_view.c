@@ -177,6 +177,19 @@ void billing_store_settle(struct billing_store *t)
     }
 }
 
+static void late_usage(void *arg, int key)
+{
+    struct billing_store *t = arg;
+    struct billing_key k = billing_key_at(key);
+    int p = (int)sim_draw(t->s, PARTITIONS);
+    uint64_t value = t->unit * (1 + sim_draw(t->s, 50));
+    if (t->messages[p] == MESSAGES_MAX) return;
+    append(t, p, 0, 0, 0);
+    add_to_cell(&t->cells[p][k.team][k.hour][sim_draw(t->s, PROJECTS)], t->messages[p], k.meter, value);
+    t->truth[key] += value;
+    flush(t, p, t->messages[p]);
+}
+
 /* ---- as the exporters see it ---- */
 
 static struct watermark mark_at(const struct billing_store *t, const struct redis *r)
@@ -361,6 +374,7 @@ struct billing_store *billing_store_new(struct sim *s, int64_t start, uint64_t u
                                     .done = due_done,
                                     .rows = rows_of,
                                     .row_at = row_at,
+                                    .late = late_usage,
                                     .check_rows = check_rows};
     for (int i = 0; i < PARTITIONS * RUNNERS; i++) append(t, i / RUNNERS, i % RUNNERS, 0, 0);
     keep(t);

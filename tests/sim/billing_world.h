@@ -86,6 +86,8 @@ struct billing_view {
     void (*done)(void *arg, const struct cycle_due *due, size_t count);
     bool (*rows)(void *arg, const struct view_rows *rows, uint64_t from, uint64_t at);
     uint64_t (*row_at)(void *arg, int key); /* the billing cell's offset; 0: there is none */
+    /* Usage of a key comes after all, and is flushed; NULL: it cannot. */
+    void (*late)(void *arg, int key);
     /* In quiet: its billing cells are those of the book. */
     void (*check_rows)(void *arg, uint32_t shard, const struct book *b);
 };
@@ -141,6 +143,7 @@ struct billing_world {
     int billed_to[BILLING_KEYS];
     bool odd[BILLING_KEYS]; /* its summary may be: an event was dropped, or not ours, or nonsense shown */
     int64_t meter_off_until, key_off_until;
+    bool replaced;                 /* those that kept the last event add up now, and the other way round */
     int64_t remembers_ms;          /* identifiers, at least a day */
     int64_t lags_until, lag_ms;    /* of summaries */
     int64_t told_at[BILLING_KEYS]; /* Stripe's time of the newest summary that an exporter was told */
@@ -245,7 +248,8 @@ void billing_check_told(struct billing_world *w, void (*work)(void *arg), void *
 /* The same at rest, and all is well again. */
 void billing_check_health(struct billing_world *w);
 
-/* Behind all that: the ledger may lose its end, or the control topic's chain be broken (billing_last.c). */
+/* Behind all that: the ledger may lose its end, the control topic's chain be broken, meters replaced (billing_last.c).
+ */
 void billing_last_act(struct billing_world *w);
 
 /* ---- this world's own view ---- */

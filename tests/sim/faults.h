@@ -80,6 +80,7 @@
     X(STRIPE_RARE, "Stripe, or who stands before it, answers as it rarely does")                                       \
     X(FOREIGN_WRITER, "somebody else's event is on a meter")                                                           \
     X(LEDGER_CUT, "the ledger loses its end")                                                                          \
-    X(CONTROL_BROKEN, "a control fact does not follow the one before")
+    X(CONTROL_BROKEN, "a control fact does not follow the one before")                                                 \
+    X(METER_REPLACED, "meters are replaced by such that count otherwise")
 
 #endif
