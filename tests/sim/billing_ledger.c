@@ -10,7 +10,7 @@
 
 static const char *const kinds[] = {"intent", "outcome", "note"};
 
-const struct billing_name *billing_named(const struct billing_world *w, const char *identifier)
+struct billing_name *billing_named(const struct billing_world *w, const char *identifier)
 {
     for (size_t i = 0; i < w->names; i++)
         if (strcmp(w->name[i]->intent.identifier, identifier) == 0) return w->name[i];
@@ -82,11 +82,12 @@ static void take_intent(struct billing_world *w, const struct ledger_record *r, 
 {
     w->intent_at[i] = r->at;
     w->intended[i] = r->total.v;
-    for (size_t n = 0; n < w->names; n++) {
-        if (strcmp(w->name[n]->intent.identifier, r->identifier) != 0) continue;
-        w->name[n]->intent = *r;
-        w->name[n]->committed = true;
-    }
+    struct billing_name *n = billing_named(w, r->identifier);
+    if (!n) return;
+    n->intent = *r;
+    n->committed = true;
+    n->by = ports_acting()->arg;
+    n->record = w->records;
 }
 
 static void kept(void *arg, uint32_t shard, uint64_t offset, const char *bytes, size_t length)
@@ -120,9 +121,11 @@ void billing_check_rows(struct billing_world *w, uint64_t below)
 static void owned(void *arg, uint32_t shard, const struct sim_actor *owner)
 {
     struct billing_world *w = arg;
-    (void)shard;
-    for (size_t i = 0; i < BILLING_EXPORTERS; i++)
-        if (&w->x[i].actor == owner) w->owner = i;
+    for (size_t i = 0; i < BILLING_EXPORTERS; i++) {
+        if (&w->x[i].actor != owner) continue;
+        w->owner = i;
+        w->x[i].opened[shard] = w->records;
+    }
 }
 
 void billing_ledger_begin(struct billing_world *w)

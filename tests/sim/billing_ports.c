@@ -97,9 +97,10 @@ static struct slot *take(struct stripe_client *c, struct billing_key key, int cu
 
 enum sg_error stripe_client_post(struct stripe_client *c, const struct stripe_post *post)
 {
-    const struct billing_name *n = billing_named(world, post->identifier);
+    struct billing_name *n = billing_named(world, post->identifier);
     struct slot *s = take(c, n ? billing_key_at(n->key) : (struct billing_key){0}, n ? n->customer : -1);
     if (!s) return SG_ERR_NOMEM;
+    if (n) n->begun++;
     s->identifier = post->identifier;
     (void)snprintf(s->body, sizeof s->body, "%s", post->body);
     s->deadline = post->deadline;
@@ -160,6 +161,17 @@ static void hear_of_key(uint32_t status)
     if (!denied) x->denied_at = 0;
 }
 
+/* This is the only request of it that was ever begun, and who has begun it knows that: his book is the one to which he
+ * committed the intent. */
+static bool never_sent(const char *identifier)
+{
+    const struct billing_exporter *x = ports_acting()->arg;
+    const struct billing_name *n = billing_named(world, identifier);
+    if (!n || n->begun > 1 || n->by != x) return false;
+    uint32_t shard = shard_of_team(n->intent.team.s, world->shards);
+    return x->exporter.shard[shard].log && n->record >= x->opened[shard];
+}
+
 static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each, void *arg)
 {
     const struct billing_request *q = untouched ? NULL : &world->request[s->request];
@@ -176,7 +188,12 @@ static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each
     if (in.status == 429 && sim_draw(world->sim, 2)) r.retry_after_ms = sim_draw(world->sim, 5 * MINUTE_MS);
     r.answer = answer_classify(&in, &r.reason);
     s->phase = SLOT_FREE;
+    const struct exporter *x = &((const struct billing_exporter *)ports_acting()->arg)->exporter;
+    uint64_t told = counters_get(&x->counters, COUNT_FOREIGN);
+    bool foreign = r.answer == ANSWER_DUPLICATE && never_sent(s->identifier);
     each(arg, &r);
+    if (foreign && counters_get(&x->counters, COUNT_FOREIGN) == told)
+        sim_fail(world->sim, "Stripe knows an identifier that was never sent, and nobody was told");
 }
 
 static void answer_read(struct slot *s, bool untouched, stripe_answered *each, void *arg)

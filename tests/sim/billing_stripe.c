@@ -112,11 +112,13 @@ static int64_t lag_of(const struct billing_world *w)
     return sim_draw(s, 2) ? w->lag_ms : (int64_t)sim_draw(s, (uint64_t)w->lag_ms);
 }
 
-static void bill(struct billing_world *w, struct billing_request *q)
+/* foreign: under its identifier, though it is not ours. */
+static void bill(struct billing_world *w, struct billing_request *q, bool foreign)
 {
     int i = billing_index(q->key), customer = customer_of(q);
     uint64_t value = strtoull(strstr(q->body, "payload%5Bv%5D=") + 15, NULL, 10);
-    bool set = billing_meters[q->key.meter].meter.mode == BILL_SET, dropped = billing_fault(w, SIM_STRIPE_DROPS);
+    bool set = billing_meters[q->key.meter].meter.mode == BILL_SET;
+    bool dropped = foreign || billing_fault(w, SIM_STRIPE_DROPS);
     if (set && value < w->billed[i]) sim_fail(w->sim, "a set meter went down, key %d", i);
     if (w->billed[i] && customer != w->billed_to[i]) sim_fail(w->sim, "an hour of two customers, key %d", i);
     w->billed_to[i] = customer;
@@ -144,8 +146,9 @@ static void receive(struct billing_world *w, struct billing_request *q)
     if (known(w, q)) {
         say_duplicate(q, q->identifier);
     } else {
-        bill(w, q);
-        say_taken(q, q->identifier);
+        bool foreign = billing_fault(w, SIM_FOREIGN_IDENTIFIER);
+        bill(w, q, foreign);
+        (foreign ? say_duplicate : say_taken)(q, q->identifier);
         if (billing_fault(w, SIM_STRIPE_500_AFTER)) say(q, 500, "{\"error\":{}}");
         if (billing_fault(w, SIM_ANSWER_CUT)) q->answer[20] = '\0';
         if (billing_fault(w, SIM_STRIPE_RARE)) say_rare(w, q, true);

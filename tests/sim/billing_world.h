@@ -97,7 +97,8 @@ struct billing_exporter {
     struct sim_actor actor;
     struct billing_world *world;
     bool alive, busy;
-    int64_t denied_at; /* since then Stripe says that it does not accept the key; 0: it does not say so */
+    size_t opened[LEDGERS_MOST]; /* a shard, behind so many records */
+    int64_t denied_at;           /* since then Stripe says that it does not accept the key; 0: it does not say so */
     struct exporter_config config;
     struct exporter exporter;
 };
@@ -107,6 +108,9 @@ struct billing_name {
     int key, customer;
     uint64_t revision;
     bool committed;
+    const struct billing_exporter *by; /* whose commit that was, */
+    size_t record;                     /* before so many */
+    unsigned begun;                    /* requests, by whomever */
     struct ledger_record intent;
 };
 
@@ -187,7 +191,7 @@ bool billing_fault(struct billing_world *w, enum sim_fault kind);
 void billing_ledger_begin(struct billing_world *w);
 void billing_ledger_end(struct billing_world *w);
 /* Who named a revision so; NULL: nobody. */
-const struct billing_name *billing_named(const struct billing_world *w, const char *identifier);
+struct billing_name *billing_named(const struct billing_world *w, const char *identifier);
 /* Redis says that billing cells are written of all that is below this offset. Of one shard. */
 void billing_check_rows(struct billing_world *w, uint64_t below);
 /* Offsets of partitions 0 and 1, packed; for the wrong turns that ask for positions. */

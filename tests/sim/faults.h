@@ -81,6 +81,7 @@
     X(FOREIGN_WRITER, "somebody else's event is on a meter")                                                           \
     X(LEDGER_CUT, "the ledger loses its end")                                                                          \
     X(CONTROL_BROKEN, "a control fact does not follow the one before")                                                 \
-    X(METER_REPLACED, "meters are replaced by such that count otherwise")
+    X(METER_REPLACED, "meters are replaced by such that count otherwise")                                              \
+    X(FOREIGN_IDENTIFIER, "Stripe has somebody else's event of our identifier")
 
 #endif

@@ -122,6 +122,7 @@ static const struct sim_scenario {
      "billing",
      "summaries hold events that are not ours: what is old is held, and nothing of ours is sent twice",
      {{SIM_FOREIGN_WRITER, SCENARIO_OFTEN},
+      {SIM_FOREIGN_IDENTIFIER, SCENARIO_OFTEN},
       {SIM_ANSWER_LOST, SCENARIO_MOSTLY},
       {SIM_EXPORTER_STOPPED, SCENARIO_OFTEN},
       {SIM_METER_OFF, SCENARIO_OFTEN}}},
