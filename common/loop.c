@@ -80,15 +80,23 @@ static void call_timers(struct loop *l, struct boot_ms now)
 
 /* ---- descriptors ---- */
 
+/* One of our own that is ready and cannot be read would be ready for ever, and no signal be heard: the loop is over. */
+static void take_failure(struct loop *l, ssize_t got)
+{
+    if (got < 0 && errno != EAGAIN && errno != EINTR) l->failure = errno;
+}
+
 static void on_signal(void *arg, uint32_t events)
 {
     struct loop *l = arg;
     struct signalfd_siginfo info;
+    ssize_t got;
     (void)events;
-    while (read(l->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+    while ((got = read(l->signal_fd, &info, sizeof info)) == (ssize_t)sizeof info) {
         log_event(LOG_INFO, "stopping", "signal=%u", info.ssi_signo);
         loop_stop(l);
     }
+    take_failure(l, got);
 }
 
 static void on_wake(void *arg, uint32_t events)
@@ -96,8 +104,7 @@ static void on_wake(void *arg, uint32_t events)
     struct loop *l = arg;
     uint64_t count;
     (void)events;
-    ssize_t got = read(l->wake_fd, &count, sizeof count);
-    (void)got; /* EAGAIN: somebody else's turn took it */
+    take_failure(l, read(l->wake_fd, &count, sizeof count)); /* EAGAIN: somebody else's turn took it */
 }
 
 static enum sg_error open_descriptors(struct loop *l, struct sg_fault *f)
@@ -184,7 +191,7 @@ static int wait_until(const struct loop *l, struct boot_ms deadline)
 static enum sg_error turn_until(struct loop *l, struct boot_ms deadline, struct sg_fault *f)
 {
     int count = epoll_wait(l->epoll_fd, l->pending, LOOP_EVENTS_PER_TURN, wait_until(l, deadline));
-    if (count < 0 && errno != EINTR) return sg_fail(f, SG_ERR_IO, "waiting for events: %s", strerror(errno));
+    if (count < 0 && errno != EINTR) l->failure = errno;
     l->pending_count = count > 0 ? count : 0;
     for (int i = 0; i < l->pending_count; i++) {
         struct loop_source *s = l->pending[i].data.ptr;
@@ -192,6 +199,7 @@ static enum sg_error turn_until(struct loop *l, struct boot_ms deadline, struct 
         if (s) s->call(s->arg, events);
     }
     l->pending_count = 0;
+    if (l->failure && !l->stopping) return sg_fail(f, SG_ERR_IO, "event loop: %s", strerror(l->failure));
     call_timers(l, loop_now(l));
     return SG_OK;
 }

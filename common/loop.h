@@ -52,6 +52,7 @@ struct loop {
     int epoll_fd, signal_fd, wake_fd;
     const struct clock *clock;
     bool stopping;
+    int failure; /* errno of one of its own descriptors, which ends it; 0: none */
     size_t timer_count;
     struct loop_timer *timer[LOOP_TIMERS_MAX]; /* heap, earliest first */
     struct loop_source signals, wake;
@@ -78,7 +79,7 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, struct boot_ms deadlin
 void loop_timer_cancel(struct loop *l, struct loop_timer *t);
 /* The loop's time, now. */
 struct boot_ms loop_now(const struct loop *l);
-/* Turns until loop_stop, SIGTERM or SIGINT; OK then, or IO. tick may be NULL. */
+/* Turns until loop_stop, SIGTERM or SIGINT; OK then, or IO, for ever after. tick may be NULL. */
 SG_MUST_USE enum sg_error loop_run(struct loop *l, loop_tick *tick, void *arg, struct sg_fault *f);
 /* One wait of at most wait_ms, one round of callbacks; no tick. For tests and for waiting inside a program. */
 SG_MUST_USE enum sg_error loop_turn(struct loop *l, uint32_t wait_ms, struct sg_fault *f);

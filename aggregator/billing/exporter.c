@@ -328,6 +328,7 @@ enum sg_error exporter_run(struct exporter *x, struct sg_fault *f)
 {
     enum sg_error e = SG_OK;
     while (e == SG_OK && !on_wait(x)) e = exporter_turn(x, f);
+    if (e == SG_OK && !loop_stopping(&x->loop)) e = loop_turn(&x->loop, 0, f); /* nobody has asked: it has failed */
     service_stopping();
     if (e == SG_OK) exporter_end(x);
     return e;

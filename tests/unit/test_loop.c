@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -245,6 +246,31 @@ Test(loop, is_woken_by_another_thread)
     cr_assert_eq(loop_run(&loop, stop_on_second_tick, &thread, NULL), SG_OK);
     pthread_join(thread, NULL);
     cr_assert_eq(ticks, 2);
+}
+
+/* Turns with a directory, which cannot be read, in the place of a descriptor that is ready. */
+static enum sg_error turn_unreadable(int *fd)
+{
+    int ours = *fd;
+    *fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_geq(*fd, 0);
+    enum sg_error e = loop_turn(&loop, 1000, NULL);
+    close(*fd);
+    *fd = ours;
+    return e;
+}
+
+Test(loop, ends_when_its_own_descriptor_cannot_be_read)
+{
+    loop_wake(&loop);
+    cr_assert_eq(turn_unreadable(&loop.wake_fd), SG_ERR_IO);
+    cr_assert_eq(loop_run(&loop, NULL, NULL, NULL), SG_ERR_IO);
+}
+
+Test(loop, ends_when_it_cannot_learn_which_signal_it_was)
+{
+    raise(SIGTERM);
+    cr_assert_eq(turn_unreadable(&loop.signal_fd), SG_ERR_IO);
 }
 
 Test(loop, is_stopped_by_sigterm)
