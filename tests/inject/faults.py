@@ -18,7 +18,6 @@ FILES = {
     "fstat": ("EIO", "EIO"),
     "flock": ("EAGAIN EINTR ENOLCK", "EAGAIN"),
     "chmod": ("EIO EPERM", ""),
-    "read": ("EINTR EAGAIN SHORT", ""),
     "pread": ("EIO EINTR SHORT KILL_BEFORE", "EIO SHORT"),
     "write": ("EIO ENOSPC EINTR EAGAIN EPIPE SHORT " + KILLS, "EIO ENOSPC EAGAIN"),
     "pwritev": ("EIO ENOSPC EDQUOT EFBIG EINTR SHORT " + KILLS, "EIO ENOSPC SHORT"),
@@ -49,6 +48,7 @@ SOCKETS = {
     "poll": ("EINTR ENOMEM", ""),
 }
 REST = {
+    "read": ("EIO EINTR EAGAIN SHORT", "EIO"),  # the event loop's own descriptors; libraries' pipes and sockets
     "epoll_create1": ("EMFILE ENOMEM", "EMFILE"),
     "epoll_ctl": ("ENOMEM ENOSPC", "ENOMEM"),
     "epoll_wait": ("EINTR " + KILLS, ""),

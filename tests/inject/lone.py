@@ -89,15 +89,15 @@ def _make(folder, left_behind):
 def _with_fault(collector, feeder, case):
     collector.start_with(case.fault.objects, case.fault)
     fed = feeder.feed(len(EVENTS), STALL_S if case.fault.ever else RUN_S)
-    stalled = not fed and collector.process.alive()
+    asked = collector.process.alive()
     try:
         code = collector.end()
     except HarnessError:
         raise Broken("it does not end when asked to") from None
-    case.result, case.why = judge_end(case.fault, code, collector.log())
+    case.result, case.why = judge_end(case.fault, code, collector.log(), asked)
     if not library.read_report(collector.report).get(library.STRUCK):
         case.result = NOT_REACHED
-    elif case.result == SURVIVED and stalled and not case.fault.ever:
+    elif case.result == SURVIVED and not fed and not case.fault.ever:
         raise Broken("it did not go on after a single failure")
 
 

@@ -55,8 +55,8 @@ def stop_message(log):
     return None
 
 
-def judge_end(fault, code, log):
-    """(result, why) of an ended program: its exit code (negative: a signal) and all that it wrote."""
+def judge_end(fault, code, log, asked):
+    """(result, why) of an ended program: its exit code (negative: a signal), all that it wrote, and whether it ran until it was asked to end."""
     if code == -signal.SIGABRT and fault.objects == "librdkafka" and THREADLESS in log:
         return ABORTED, "(librdkafka, by design: %s)" % THREADLESS
     if code == -signal.SIGSEGV and fault.objects == "libhiredis" and fault.call == "memory":
@@ -69,6 +69,8 @@ def judge_end(fault, code, log):
         return KILLED, ""
     if code < 0:
         raise Broken("ended by " + signal.Signals(-code).name)
+    if code == 0 and not asked:
+        raise Broken("it ended with exit code 0, and nobody had asked")
     if code == 0:
         return SURVIVED, ""
     reason = stop_message(log)

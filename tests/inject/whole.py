@@ -128,12 +128,13 @@ class World:
         return process, begin
 
     def _with_fault(self, name, objects, fault, report):
-        """(exit code, its log, whether all was settled): one run."""
+        """(how it ended, as judge_end wants it, whether all was settled): one run."""
         process, begin = self._start(name, library.environment(report, objects, fault))
         self.next_hour()
         until = time.monotonic() + (EVER_S if fault and fault.ever else ONCE_S)
         fed = self.feeder.feed(len(self.events), until - time.monotonic())
         settled = fed and not self.settled(until, process.alive)
+        asked = process.alive()
         process.signal(signal.SIGTERM)
         try:
             process.wait_gone(STOP_S)
@@ -141,12 +142,12 @@ class World:
             raise Broken("it does not end when asked to") from None
         with open(process.log_file, "rb") as log:
             log.seek(begin)
-            return process.child.wait(), log.read().decode("utf-8", "replace"), settled
+            return (process.child.wait(), log.read().decode("utf-8", "replace"), asked), settled
 
     def count(self, name, objects):
         """{call: how often} of a run without a fault."""
         report = os.path.join(self.folder, "report")
-        code, log, settled = self._with_fault(name, objects, None, report)
+        (code, log, _), settled = self._with_fault(name, objects, None, report)
         if code or not settled:
             raise HarnessError("the run without a fault failed: %d, %s\n%s" % (code, self.differences()[:3], log))
         return library.read_report(report)
@@ -155,8 +156,8 @@ class World:
         """One case."""
         case, report = Case(name.partition("-")[0], fault), os.path.join(self.folder, "report")
         try:
-            code, log, settled = self._with_fault(name, fault.objects, fault, report)
-            case.result, case.why = judge_end(fault, code, log)
+            ended, settled = self._with_fault(name, fault.objects, fault, report)
+            case.result, case.why = judge_end(fault, *ended)
             struck = library.read_report(report).get(library.STRUCK)
             if struck and case.result == SURVIVED and not settled and not fault.ever:
                 raise Broken("it did not go on after a single failure: %s" % self.differences()[:2])
