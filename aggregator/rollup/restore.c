@@ -212,7 +212,8 @@ static enum sg_error read_ledger(struct restoring *r, struct sg_fault *f)
                                   .topic = r->config->ledger_topic,
                                   .partition = r->shard,
                                   .client_id = r->config->client_id,
-                                  .kafka = kafka};
+                                  .kafka = kafka,
+                                  .at_once = true};
     struct txlog_reader *reader = NULL;
     enum sg_error e = txlog_reader_open(&reader, &config, 0, f);
     words_begin(r);

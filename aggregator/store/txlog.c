@@ -167,7 +167,9 @@ static enum sg_error read_past(struct txlog *log, const struct txlog_config *con
                                txlog_each *each, void *arg, struct sg_fault *f)
 {
     struct txlog_reader *r = NULL;
-    enum sg_error e = txlog_reader_open_primed(&r, config, from, TXLOG_PRIME_MS, f);
+    struct txlog_config reading = *config;
+    reading.at_once = true;
+    enum sg_error e = txlog_reader_open(&r, &reading, from, f);
     uint64_t deadline_ms = txlog_now_ms() + log->timeout_ms, seen = from;
     while (e == SG_OK && txlog_reader_position(r) <= offset) {
         e = txlog_reader_poll(r, TXLOG_TICK_MS, 1000, each, arg, f);

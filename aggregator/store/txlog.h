@@ -42,6 +42,7 @@ struct txlog_config {
     const char *transactional_id;    /* writer only */
     const char *client_id;           /* shown in the broker's logs */
     const char *const *kafka;        /* more librdkafka properties, name, value, ..., NULL (security); NULL: none */
+    bool at_once;                    /* reader only: it is read now, so wait up to a second for the leader; see below */
     uint32_t timeout_ms;             /* of one open (without the reading), one append; 0: 10 s */
     const struct txlog_waiter *wait; /* while open blocks; NULL: none */
     const struct txlog_waiter *append_wait; /* while append does; kept; NULL: none */
@@ -92,7 +93,8 @@ void txlog_destroy(struct txlog *log);
 /* A follower. Opaque. */
 struct txlog_reader;
 
-/* Connects lazily: OK also when no broker can be reached. CONFIG, NOMEM. */
+/* OK also when no broker can be reached. Connects lazily, and then finds the partition's leader in steps of a quarter
+ * of a second or more, unless config->at_once. CONFIG, NOMEM. */
 SG_MUST_USE enum sg_error txlog_reader_open(struct txlog_reader **out, const struct txlog_config *config, uint64_t from,
                                             struct sg_fault *f);
 /* Calls each for up to max records; waits up to timeout_ms for the first one, then takes what is there. OK also when

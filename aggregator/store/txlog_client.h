@@ -25,8 +25,5 @@ bool txlog_tick(const struct txlog_waiter *wait);
 /* Learns the topic's leaders at once, waiting up to timeout_ms; without it the client finds them in steps of a quarter
  * of a second or more. Failure shows later. */
 void txlog_prime(rd_kafka_t *rk, rd_kafka_topic_t *topic, uint32_t timeout_ms);
-/* txlog_reader_open, primed. */
-SG_MUST_USE enum sg_error txlog_reader_open_primed(struct txlog_reader **out, const struct txlog_config *config,
-                                                   uint64_t from, uint32_t prime_ms, struct sg_fault *f);
 
 #endif

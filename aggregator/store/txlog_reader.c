@@ -32,12 +32,6 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 enum sg_error txlog_reader_open(struct txlog_reader **out, const struct txlog_config *config, uint64_t from,
                                 struct sg_fault *f)
 {
-    return txlog_reader_open_primed(out, config, from, 0, f);
-}
-
-enum sg_error txlog_reader_open_primed(struct txlog_reader **out, const struct txlog_config *config, uint64_t from,
-                                       uint32_t prime_ms, struct sg_fault *f)
-{
     static const char *const properties[] = {
         "isolation.level",
         "read_committed",
@@ -71,7 +65,7 @@ enum sg_error txlog_reader_open_primed(struct txlog_reader **out, const struct t
     r->partition = (int32_t)config->partition;
     r->position = from;
     strncpy(r->name, config->topic, sizeof r->name - 1);
-    if (r->topic && prime_ms) txlog_prime(r->rk, r->topic, prime_ms);
+    if (r->topic && config->at_once) txlog_prime(r->rk, r->topic, TXLOG_PRIME_MS);
     if (!r->topic ||
         rd_kafka_consume_start(r->topic, r->partition, from ? (int64_t)from : RD_KAFKA_OFFSET_BEGINNING) != 0) {
         (void)sg_fail(f, SG_ERR_CONFIG, "topic %s cannot be read", r->name);
