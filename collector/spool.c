@@ -12,8 +12,8 @@
  *     1. every segment's header is valid and names the file's first seq, one runner and one epoch;
  *     2. its first record is a valid snapshot; every record behind it is a valid batch, numbered on without a hole, up
  *        to the next segment's first seq; behind the last record of a segment there are only zeros;
- *     3. in the newest segment alone the records may end in a torn tail: bytes that are no valid record and behind
- *        which no record stands that was written when the missing one was already durable;
+ *     3. in the newest segment alone the records may end in a torn tail: bytes that are no valid record, behind which
+ *        no record stands that was written when the missing one was already durable, and which Kafka does not have;
  *     4. a valid cursor has the segments' epoch and a number that the log reaches. Of two valid ones the higher
  *        generation counts; an invalid one is ignored.
  *

@@ -193,18 +193,24 @@ static enum sg_error find_end(const struct spool_iter *it, uint64_t *end, struct
     return SG_OK;
 }
 
+static enum sg_error read_tail(struct spool_iter *it, size_t length, size_t *got, struct sg_fault *f)
+{
+    enum sg_error e = grow(it, length, f);
+    return e ? e : read_at(it->fd, it->buffer, length, it->offset, got, f);
+}
+
 /* What it means that the record at the offset is not valid. OK: the segment just ends here. */
 static enum sg_error judge(struct spool_iter *it, struct sg_fault *f)
 {
     struct sg_fault other = {0};
     uint64_t end;
-    size_t got;
+    size_t got = 0, reach = 0;
     enum sg_error e = find_end(it, &end, &other);
     if (!e && end == it->offset && it->offset > SPOOL_HEADER_BYTES) return SG_OK;
     if (!e && (it->index + 1 < it->count || it->offset == SPOOL_HEADER_BYTES)) return SG_ERR_CORRUPT;
-    size_t length = (size_t)(end - it->offset);
-    if (!e) e = grow(it, length, &other);
-    if (!e) e = read_at(it->fd, it->buffer, length, it->offset, &got, &other);
+    if (!e) e = read_tail(it, (size_t)(end - it->offset) + SPOOL_RECORD_HEADER_BYTES, &got, &other);
+    if (!e) reach = spool_records_reach(it->buffer, got);
+    if (!e && reach > got) e = read_tail(it, reach, &got, &other);
     if (!e) return spool_proves_damage(it->buffer, got, it->epoch, it->next_seq) ? SG_ERR_CORRUPT : SG_ERR_STATE;
     if (f) *f = other;
     return e;

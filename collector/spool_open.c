@@ -153,19 +153,42 @@ static enum sg_error find_end(struct spool *s, int fd, const char *name, uint64_
     return SG_OK;
 }
 
+static enum sg_error read_tail(struct spool *s, int fd, const char *name, size_t length, struct sg_fault *f)
+{
+    enum sg_error e = spool_reserve_buffer(s, length, f);
+    return e ? e : spool_pread_exact(s->io, fd, name, s->reader.buffer, length, s->used, f);
+}
+
+/* Was what stood at s->used on disk once? Kafka has it, or a record behind it says so. Of the `rest` bytes from there
+ * on, those behind `length` are zeros. */
+static enum sg_error is_damage(struct spool *s, int fd, const char *name, uint64_t length, uint64_t rest, bool *damage,
+                               struct sg_fault *f)
+{
+    *damage = s->cursor.epoch == s->epoch && s->cursor.delivered_seq > s->last_seq;
+    length = rest - length > SPOOL_RECORD_HEADER_BYTES ? length + SPOOL_RECORD_HEADER_BYTES : rest;
+    enum sg_error e = read_tail(s, fd, name, (size_t)length, f);
+    if (e) return e;
+    uint64_t reach = spool_records_reach(s->reader.buffer, (size_t)length);
+    if (reach > length) {
+        length = reach < rest ? reach : rest;
+        e = read_tail(s, fd, name, (size_t)length, f);
+        if (e) return e;
+    }
+    *damage |= spool_proves_damage(s->reader.buffer, (size_t)length, s->epoch, s->last_seq + 1);
+    return SG_OK;
+}
+
 /* The record at s->used is not valid, why is what f says. OK: it is a torn tail, or zeros, and was removed. */
 static enum sg_error judge_tail(struct spool *s, size_t i, int fd, const char *name, struct sg_fault *f)
 {
     uint64_t size = s->segment[i].bytes, end;
     struct sg_fault other = {0};
     enum sg_error e = find_end(s, fd, name, s->used, size, &end, &other);
-    bool newest = i + 1 == s->segment_count;
+    bool newest = i + 1 == s->segment_count, damage = false;
     if (!e && end > s->used) {
         if (!newest) return SG_ERR_CORRUPT;
-        size_t length = (size_t)(end - s->used);
-        e = spool_reserve_buffer(s, length, &other);
-        if (!e) e = spool_pread_exact(s->io, fd, name, s->reader.buffer, length, s->used, &other);
-        if (!e && spool_proves_damage(s->reader.buffer, length, s->epoch, s->last_seq + 1)) return SG_ERR_CORRUPT;
+        e = is_damage(s, fd, name, end - s->used, size - s->used, &damage, &other);
+        if (!e && damage) return SG_ERR_CORRUPT;
     }
     if (e) {
         if (f) *f = other;

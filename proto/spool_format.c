@@ -184,6 +184,16 @@ bool spool_record_check(const struct spool_record *r, uint64_t epoch,
     return r->checksum == record_checksum(epoch, header, body, body_bytes, NULL, 0);
 }
 
+size_t spool_records_reach(const uint8_t *bytes, size_t length)
+{
+    size_t reach = length;
+    for (size_t at = 0; at + SPOOL_RECORD_HEADER_BYTES <= length; at++) {
+        struct spool_record r;
+        if (!record_read(bytes + at, &r) && at + spool_record_bytes(&r) > reach) reach = at + spool_record_bytes(&r);
+    }
+    return reach;
+}
+
 bool spool_proves_damage(const uint8_t *bytes, size_t length, uint64_t epoch, uint64_t lost_seq)
 {
     for (size_t at = 0; at + SPOOL_RECORD_HEADER_BYTES <= length; at++) {

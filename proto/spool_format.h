@@ -95,6 +95,9 @@ SG_MUST_USE enum sg_error spool_record_decode(const uint8_t bytes[static SPOOL_R
 /* Rule 6: r was decoded from header, body is the spool_record_bytes(r) - 40 bytes that follow it. */
 SG_MUST_USE bool spool_record_check(const struct spool_record *r, uint64_t epoch,
                                     const uint8_t header[static SPOOL_RECORD_HEADER_BYTES], const uint8_t *body);
+/* One past what records that begin in bytes[0..length) take by what their headers say, at least length: the last one
+ * may end in zeros, which cannot be told from the reserved space behind it. */
+SG_MUST_USE size_t spool_records_reach(const uint8_t *bytes, size_t length);
 /* Is there, anywhere in bytes[0..length), a valid record whose durable seq is at least lost_seq? Then what stands
  * before it was on disk once, and is damaged, not torn. */
 SG_MUST_USE bool spool_proves_damage(const uint8_t *bytes, size_t length, uint64_t epoch, uint64_t lost_seq);

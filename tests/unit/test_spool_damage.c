@@ -238,6 +238,53 @@ Test(spool_damage, a_record_lost_before_a_record_that_never_was_synced_is_a_torn
     spool_close(&s);
 }
 
+/* Four batches in one segment, each synced: states of so many zeros. Then a byte of batch `lost`'s record is changed.
+ */
+static void damage_before_zeros(size_t zeros, uint64_t lost)
+{
+    struct spool s;
+    struct meter m;
+    struct spool_options o = options();
+    const uint8_t state[64] = {0};
+    uint64_t at = 0;
+    o.segment_bytes = 1 << 20;
+    must_open(&s, &o, &m);
+    for (uint64_t seq = 1; seq <= 4; seq++) {
+        uint8_t batch[512];
+        if (seq == lost) at = s.used;
+        cr_assert_eq(spool_append(&s, batch, batch_of(seq, batch), state, zeros, NULL), SG_OK);
+        cr_assert_eq(spool_sync(&s, NULL), SG_OK);
+    }
+    spool_close(&s);
+    char path[128];
+    path_of(1, path);
+    int fd = open(path, O_WRONLY);
+    cr_assert_eq(pwrite(fd, "x", 1, (off_t)at + SPOOL_RECORD_HEADER_BYTES), 1);
+    close(fd);
+}
+
+Test(spool_damage, a_last_record_that_ends_in_zeros_proves_damage_before_it)
+{
+    for (size_t zeros = 0; zeros < 64; zeros++) {
+        struct spool s;
+        struct meter m;
+        struct spool_options o = options();
+        struct sg_fault f = {0};
+        struct spool_iter it;
+        struct spool_entry entry;
+        damage_before_zeros(zeros, 3);
+        o.segment_bytes = 1 << 20;
+        cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT, "%zu zeros", zeros);
+        cr_assert(strstr(f.text, "00000000000000000001.seg offset"), "%s", f.text);
+        enum sg_error e = spool_iter_open(&it, directory, &f);
+        while (!e) e = spool_iter_next(&it, &entry, &f);
+        cr_assert_eq(e, SG_ERR_CORRUPT, "%zu zeros: %s", zeros, f.text);
+        spool_iter_close(&it);
+        remove_directory();
+        make_directory();
+    }
+}
+
 static void write_cursor(int index, struct spool_cursor c, size_t length)
 {
     uint8_t bytes[SPOOL_CURSOR_BYTES];
@@ -293,6 +340,24 @@ Test(spool_damage, a_cursor_that_contradicts_the_log_stops)
     write_cursor(0, (struct spool_cursor){2, EPOCH + 1, 1}, SPOOL_CURSOR_BYTES);
     cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT);
     cr_assert(strstr(f.text, "epoch"), "%s", f.text);
+}
+
+Test(spool_damage, a_last_record_that_kafka_has_is_no_torn_tail)
+{
+    struct spool s;
+    struct meter m;
+    struct spool_options o = options();
+    struct sg_fault f = {0};
+    damage_before_zeros(0, 4);
+    write_cursor(0, (struct spool_cursor){.generation = 2, .epoch = EPOCH, .delivered_seq = 4}, SPOOL_CURSOR_BYTES);
+    for (int i = 0; i < 2; i++) { /* it is not cut, either */
+        cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT);
+        cr_assert(strstr(f.text, "00000000000000000001.seg offset"), "%s", f.text);
+    }
+    write_cursor(0, (struct spool_cursor){.generation = 2, .epoch = EPOCH, .delivered_seq = 3}, SPOOL_CURSOR_BYTES);
+    must_open(&s, &o, &m);
+    cr_assert_eq(spool_last_seq(&s), 3);
+    spool_close(&s);
 }
 
 Test(spool_damage, cursors_without_segments_stop)

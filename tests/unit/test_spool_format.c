@@ -151,6 +151,18 @@ Test(spool_format, only_what_was_durable_proves_damage)
     cr_assert_not(spool_proves_damage(bytes, length, EPOCH + 1, 6), "of another spool");
 }
 
+Test(spool_format, records_reach_as_far_as_their_headers_say)
+{
+    uint8_t bytes[FILE_BYTES_MAX] = {0};
+    struct spool_record r = {.kind = SPOOL_BATCH, .seq = 9, .durable_seq = 6};
+    size_t length = 13 + put_record(bytes + 13, r, "batch", "state");
+    cr_assert_eq(spool_records_reach(bytes, length), length);
+    cr_assert_eq(spool_records_reach(bytes, length + 5), length + 5);
+    cr_assert_eq(spool_records_reach(bytes, length - 9), length);
+    cr_assert_eq(spool_records_reach(bytes, 13 + SPOOL_RECORD_HEADER_BYTES - 1), 13 + SPOOL_RECORD_HEADER_BYTES - 1,
+                 "of half a header nothing is said");
+}
+
 /* What a batch record says of its lengths, beside a state of ten bytes. */
 Test(spool_format, a_batch_is_of_one_byte_at_least_and_of_a_message_at_most)
 {
