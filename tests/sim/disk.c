@@ -450,6 +450,29 @@ void disk_copy(struct disk *to, const struct disk *from)
     to->dead = false;
 }
 
+static void damage(struct disk_content *c, uint64_t offset, size_t length, uint8_t noise)
+{
+    for (uint64_t at = offset; at < offset + length; at++) {
+        uint8_t byte = (uint8_t)((at < c->length ? c->bytes[at] : 0) ^ noise);
+        put(c, at, &byte, 1);
+    }
+}
+
+void disk_damage(struct disk *d, const char *name, uint64_t offset, size_t length, uint8_t noise)
+{
+    const struct disk_name *entry = find(&d->seen, name);
+    assert(entry);
+    damage(&d->file[entry->file].seen, offset, length, noise);
+    damage(&d->file[entry->file].durable, offset, length, noise);
+}
+
+void disk_lose(struct disk *d, const char *name)
+{
+    unlink_name(&d->seen, name);
+    unlink_name(&d->durable, name);
+    collect(d);
+}
+
 void disk_empty(struct disk *d)
 {
     for (size_t i = 0; i < d->changes; i++) free(d->change[i].bytes);

@@ -85,6 +85,10 @@ void disk_cut_power(struct disk *d);
 size_t disk_unsynced(const struct disk *d);
 /* Makes *to, which is zeroed or was copied to before, the same disk; not its `happens`, `before` and counters. */
 void disk_copy(struct disk *to, const struct disk *from);
+/* Bytes of a file are others than they were, in memory and on the disk: each is exclusive-or'ed with noise. */
+void disk_damage(struct disk *d, const char *name, uint64_t offset, size_t length, uint8_t noise);
+/* A file is gone, as when a file system was repaired. Nothing is open. */
+void disk_lose(struct disk *d, const char *name);
 /* All files are gone, as when a disk is replaced. */
 void disk_empty(struct disk *d);
 /* Frees everything. */

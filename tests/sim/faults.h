@@ -82,6 +82,7 @@
     X(LEDGER_CUT, "the ledger loses its end")                                                                          \
     X(CONTROL_BROKEN, "a control fact does not follow the one before")                                                 \
     X(METER_REPLACED, "meters are replaced by such that count otherwise")                                              \
-    X(FOREIGN_IDENTIFIER, "Stripe has somebody else's event of our identifier")
+    X(FOREIGN_IDENTIFIER, "Stripe has somebody else's event of our identifier")                                        \
+    X(SPOOL_DAMAGED, "a copy of a spool is damaged while nobody has it, or while it is read")
 
 #endif

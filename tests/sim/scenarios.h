@@ -342,6 +342,13 @@ static const struct sim_scenario {
      "spool",
      "the disk fills at a roll, at a record or at the cursor",
      {{SIM_DISK_FULL, SCENARIO_OFTEN}, {SIM_WRITE_SHORT, SCENARIO_SOME}, {SIM_POWER_CUT, SCENARIO_SOME}}},
+    {"damage_that_no_power_cut_makes",
+     "spool",
+     "records, heads, segments and cursors that were whole are not: the program stops and says where",
+     {{SIM_SPOOL_DAMAGED, SCENARIO_MOSTLY},
+      {SIM_POWER_CUT, SCENARIO_OFTEN},
+      {SIM_COLLECTOR_KILLED, SCENARIO_OFTEN},
+      {SIM_SYNC_FAILS, SCENARIO_SOME}}},
 };
 
 enum { SIM_SCENARIOS = sizeof sim_scenarios / sizeof *sim_scenarios };
