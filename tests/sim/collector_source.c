@@ -98,10 +98,16 @@ static void born(struct collector_source *c, unsigned box)
     c->box[box] = (struct collector_box){.alive = true, .running = true, .born = *l, .said_n = boot_of(c)->count};
 }
 
-/* Counters rise; some are not said; some begin anew. */
+/* Counters rise; some are not said; some begin anew, or all do: then some of them have not risen yet. */
 static void count(struct collector_source *c, struct collector_box *b, struct collector_line *l)
 {
     struct sim *s = sim_of(c);
+    if (collector_fault(c->runner->world, SIM_COUNTERS_BEGIN_ANEW)) {
+        for (unsigned k = 0; k < METER_COUNTERS; k++)
+            l->counter[k] = b->counter[k] = sim_draw(s, 2) ? sim_draw(s, 9) : 0;
+        l->present = (1U << METER_COUNTERS) - 1;
+        return;
+    }
     for (unsigned k = 0; k < METER_COUNTERS; k++) {
         b->counter[k] = sim_draw(s, 20) ? b->counter[k] + sim_draw(s, COUNTER_STEP) : sim_draw(s, COUNTER_STEP);
         l->counter[k] = b->counter[k];

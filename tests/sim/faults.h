@@ -83,6 +83,7 @@
     X(CONTROL_BROKEN, "a control fact does not follow the one before")                                                 \
     X(METER_REPLACED, "meters are replaced by such that count otherwise")                                              \
     X(FOREIGN_IDENTIFIER, "Stripe has somebody else's event of our identifier")                                        \
-    X(SPOOL_DAMAGED, "a copy of a spool is damaged while nobody has it, or while it is read")
+    X(SPOOL_DAMAGED, "a copy of a spool is damaged while nobody has it, or while it is read")                          \
+    X(COUNTERS_BEGIN_ANEW, "all counters of a sandbox begin anew")
 
 #endif
