@@ -306,7 +306,8 @@ static bool take_next(struct session *s, size_t *from)
     const char *newline = memchr(line, '\n', left);
     size_t length = newline ? (size_t)(newline - line) : left;
     if (s->refused.count == SESSION_REFUSALS_MAX) {
-        s->all->wants_seal |= left > 0 && !refusals_durable(s); /* else they wait for the client */
+        s->all->wants_seal |= left > 0 && !refusals_durable(s);
+        s->wants_room = left > 0; /* once they are durable it is the client that they wait for */
         return false;
     }
     if (!s->skipping && (newline || length >= INGEST_LINE_BYTES_MAX)) {
@@ -324,6 +325,7 @@ void session_take(struct session *s)
 {
     size_t from = 0;
     if (s->state == SESSION_OVER || s->all->paused) return;
+    s->wants_room = false;
     while (take_next(s, &from)) continue;
     if (s->state == SESSION_CLOSING) return;
     memmove(s->in, s->in + from, s->in_used - from);

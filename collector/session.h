@@ -47,7 +47,7 @@ struct session {
     uint64_t acked;    /* last ack written */
     bool ack_due;      /* a duplicate asks for one */
     bool skipping;     /* the rest of a line that was too long */
-    bool wants_room;   /* a line waits until out has room for its answer */
+    bool wants_room;   /* a line waits until there is room for its answer: in out, or among the refusals */
     size_t in_used, out_used;
     struct session_refusals refused;
     char out[SESSION_OUT_BYTES];

@@ -245,7 +245,9 @@ Test(session, when_as_many_refusals_wait_as_may_no_line_is_taken_until_they_are_
     cr_expect_not(session_reads(s));
     cr_expect_eq(lines_in(said(s), "reject"), SESSION_REFUSALS_MAX);
     cr_expect(session_reads(s));
+    cr_expect(session_writes(s), "the line waits, and whoever wrote all this may have nothing more to do");
     session_take(s);
+    cr_expect_not(session_writes(s), "it was taken");
     make_durable();
     cr_expect_eq(lines_in(said(s), "{\"reject\":1025,"), 1);
 }
