@@ -12,6 +12,8 @@ enum {
     STEPS_MORE = 100,
     QUIET_STEPS = 1000, /* of 200 ms on average: what lands late does so within two minutes */
     LINES_A_STEP = 12,
+    STEPS_A_FLOOD = 32, /* it may begin in one step of so many: it is a lot */
+    SANDBOXES_MAX = 1000,
     ZEROS_SHOWN = 16 << 10,
     SKEW_MS = 3 * HOUR_MS
 };
@@ -99,6 +101,23 @@ static void talk(struct collector_source *c)
     collector_source_talk(c, w->system_clock);
 }
 
+static bool flood(struct collector_source *c)
+{
+    if (c->runner->lose_spool || !collector_fault(c->runner->world, SIM_SOURCE_FLOODS)) return false;
+    collector_source_flood(c);
+    return true;
+}
+
+/* What is said last: nothing that comes after it brings a session to look at its lines again. */
+static void say_last(struct collector_world *w)
+{
+    for (size_t k = 0; k < w->runners; k++) {
+        struct collector_runner *r = &w->runner[k];
+        for (size_t i = 0; i < r->sources && !r->gone && !r->reboot; i++)
+            if (flood(&r->source[i])) collector_source_talk(&r->source[i], true);
+    }
+}
+
 static void pass_time(struct sim *s)
 {
     uint64_t y = sim_draw(s, 100);
@@ -119,6 +138,7 @@ void collector_act(struct collector_world *w)
             /* a spool that is to be lost waits for a lull */
             for (uint64_t n = r->lose_spool ? 0 : sim_draw(s, LINES_A_STEP); n; n--)
                 collector_source_event(&r->source[i]);
+            if (s->steps % STEPS_A_FLOOD == i) (void)flood(&r->source[i]);
             talk(&r->source[i]);
         }
         collector_program_turn(r);
@@ -185,6 +205,9 @@ static void begin(struct collector_world *w, struct collector_runner *r, unsigne
     r->disk.reserve_shown = sim_draw(s, 8) ? ZEROS_SHOWN : 0;
     counters_init(&r->counters, refusals, INGEST_ERROR_COUNT);
     r->sources = 1 + (unsigned)sim_draw(s, COLLECTOR_SOURCES);
+    r->sandboxes_max = SANDBOXES_MAX;
+    if (r->sources == 1 && collector_fault(w, SIM_TABLE_FULL)) /* of several the oracle knows no order */
+        r->sandboxes_max = 1 + sim_draw(s, COLLECTOR_BOXES / 2);
     for (unsigned i = 0; i < r->sources; i++) {
         struct collector_source *c = &r->source[i];
         c->runner = r;
@@ -226,6 +249,7 @@ bool collector_schedule(struct sim *s)
         pass_time(s);
         collector_act(w);
     }
+    if (!s->failed) say_last(w);
     if (!s->failed) settle_down(w);
     if (!s->failed) collector_check(w);
     collector_end(w);

@@ -126,6 +126,13 @@ static void rises(struct oracle *o, struct oracle_box *b, const struct collector
     }
 }
 
+static size_t alive(const struct oracle *o)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < COLLECTOR_BOXES; i++) count += o->box[i].alive;
+    return count;
+}
+
 static enum ingest_error refusal(const struct oracle *o, const struct collector_line *l)
 {
     static const enum ingest_error bad[BAD_KINDS] = {
@@ -139,7 +146,8 @@ static enum ingest_error refusal(const struct oracle *o, const struct collector_
     const struct oracle_box *b = &o->box[l->box];
     bool begins = l->type == INGEST_TYPE_CREATED || l->type == INGEST_TYPE_ADOPTED;
     if (l->owner != o->c->index) return INGEST_UNKNOWN_SANDBOX;
-    if (begins) return b->alive ? INGEST_DUPLICATE_SANDBOX : INGEST_OK;
+    if (begins && b->alive) return INGEST_DUPLICATE_SANDBOX;
+    if (begins) return alive(o) < o->c->runner->sandboxes_max ? INGEST_OK : INGEST_TABLE_FULL;
     if (!b->alive) return INGEST_UNKNOWN_SANDBOX;
     if (l->type == INGEST_TYPE_HIBERNATED && !b->running) return INGEST_BAD_STATE;
     if (l->type == INGEST_TYPE_RESUMED && b->running) return INGEST_BAD_STATE;
@@ -189,18 +197,6 @@ static void accept(struct oracle *o, const struct collector_line *l)
     }
 }
 
-static void expect_reject(struct check *k, const struct collector_source *c, size_t boot, uint64_t n,
-                          enum ingest_error error)
-{
-    for (size_t i = 0; i < c->rejects; i++) {
-        const struct collector_reject *j = &c->reject[i];
-        if (j->boot == boot && j->n == n && j->error != error)
-            sim_fail(k->w->sim, "%s %s boot %zu: line %" PRIu64 " was refused as %s, it is %s", k->r->name, c->name,
-                     boot, n, ingest_error_text(j->error), error ? ingest_error_text(error) : "good");
-    }
-}
-
-/* Lines that were refused, by number, so that each answer is compared once. */
 static void expect_life(struct check *k, struct collector_source *c, const struct collector_life *life)
 {
     struct oracle o = {.k = k, .c = c, .life = life};
@@ -211,7 +207,9 @@ static void expect_life(struct check *k, struct collector_source *c, const struc
     for (uint64_t n = life->first_n; n <= last; n++) {
         const struct collector_line *l = &boot->line[n - 1];
         enum ingest_error e = refusal(&o, l);
-        if (c->rejects) expect_reject(k, c, life->boot, n, e);
+        if (l->told && l->told != e)
+            sim_fail(k->w->sim, "%s %s boot %zu: line %" PRIu64 " was refused as %s, it is %s", k->r->name, c->name,
+                     life->boot, n, ingest_error_text(l->told), e ? ingest_error_text(e) : "good");
         k->refused += e != INGEST_OK;
         k->events += e == INGEST_OK;
         if (e) continue;
@@ -338,6 +336,8 @@ static void fold_batch(struct check *k, const struct batch *b, const struct even
     batch_sha256(m->bytes, m->length, sha256);
     s->checks++;
     s->rows += batch_row_count(b);
+    if (batch_row_count(b) > METER_BATCH_ROWS_MAX || m->length > BATCH_BYTES_MAX)
+        sim_fail(s, "%s batch %" PRIu64 ": %zu rows in %zu bytes", k->r->name, b->seq, batch_row_count(b), m->length);
     if (strcmp(b->runner, k->r->name) != 0) sim_fail(s, "a batch of %s in the partition of %s", b->runner, k->r->name);
     if (b->seq <= e->seq) { /* a duplicate: dropped, and the same bytes */
         if (e->hash[b->seq] != hash_of(sha256))

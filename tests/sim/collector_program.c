@@ -113,7 +113,7 @@ static void start(struct collector_runner *r)
     struct meter_config m = {.runner = r->name,
                              .region = collector_regions[r->region],
                              .clock = w->system_clock ? METER_CLOCK_SYSTEM : METER_CLOCK_EVENT,
-                             .sandboxes_max = 1000};
+                             .sandboxes_max = r->sandboxes_max};
     struct spool_options o = {.directory = "spool",
                               .runner = r->name,
                               .now = {w->sim->now},
@@ -215,6 +215,23 @@ static enum sg_error work(struct collector_runner *r, struct boot_ms now, struct
     return commit_step(&r->commit, now, r->sessions.wants_seal, f);
 }
 
+/* What has a limit is within it, also while nobody reads or nothing can be sent. */
+static void expect_limits(struct collector_runner *r)
+{
+    struct meter_stats stats;
+    meter_stats(r->meter, &stats);
+    r->world->late |= stats.late_events > 0;
+    if (stats.sandboxes > r->sandboxes_max)
+        sim_fail(r->world->sim, "%s: %zu sandboxes of %zu", r->name, stats.sandboxes, r->sandboxes_max);
+    for (size_t i = 0; i < 2 * r->sources; i++) {
+        const struct session *s = &r->source[i / 2].session[i % 2];
+        if (s->state == SESSION_OVER) continue;
+        if (s->refused.count > SESSION_REFUSALS_MAX || s->in_used > sizeof s->in || s->out_used > sizeof s->out)
+            sim_fail(r->world->sim, "%s %s: a session passes a limit", r->name, r->source[i / 2].name);
+    }
+    r->world->sim->checks++;
+}
+
 void collector_program_turn(struct collector_runner *r)
 {
     struct boot_ms now = collector_boot_now(r);
@@ -232,9 +249,7 @@ void collector_program_turn(struct collector_runner *r)
     else if (!e && (was_blocked || r->sessions.wants_seal))
         take_again(r);
     if (!e) e = ship(r, now, &f);
-    struct meter_stats stats;
-    meter_stats(r->meter, &stats);
-    r->world->late |= stats.late_events > 0;
+    expect_limits(r);
     if (!e) return;
     sim_trace(r->world->sim, "%s: ends: %s", r->name, f.text);
     if (!r->disk.dead && (e != SG_ERR_IO || r->world->sim->quiet))

@@ -183,6 +183,16 @@ void collector_source_event(struct collector_source *c)
         born(c, box);
 }
 
+void collector_source_flood(struct collector_source *c)
+{
+    struct sim *s = sim_of(c);
+    if (!c->greeted) return;
+    for (uint64_t n = SESSION_REFUSALS_MAX + sim_draw(s, SESSION_REFUSALS_MAX / 4); n; n--)
+        say(c, INGEST_TYPE_TICK)->bad = BAD_RANGE;
+    c->deaf = true;
+    c->hears_at = s->now + (int64_t)sim_draw(s, MINUTE_MS);
+}
+
 void collector_source_finish(struct collector_source *c)
 {
     for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
@@ -318,6 +328,7 @@ static void connect(struct collector_source *c)
     c->connected = true;
     c->greeted = false;
     c->deaf = collector_fault(r->world, SIM_SOURCE_DOES_NOT_READ);
+    c->hears_at = 0;
     c->hello_offset = wall - (int64_t)boot;
     c->in_used = 0;
     c->out_used =
@@ -331,12 +342,14 @@ static void take_reject(struct collector_source *c, uint64_t n, const char *code
 {
     int error = INGEST_ERROR_COUNT - 1;
     while (error > 0 && strcmp(ingest_error_text((enum ingest_error)error), code) != 0) error--;
-    if (c->rejects == c->reject_room) {
-        c->reject_room = c->reject_room ? 2 * c->reject_room : 64;
-        c->reject = reallocarray(c->reject, c->reject_room, sizeof *c->reject);
-        if (!c->reject) abort();
+    if (n == 0 || n > boot_of(c)->count) {
+        sim_fail(sim_of(c), "%s %s: line %" PRIu64 " is refused, and was never said", c->runner->name, c->name, n);
+        return;
     }
-    c->reject[c->rejects++] = (struct collector_reject){c->boots - 1, n, (enum ingest_error)error};
+    struct collector_line *l = &boot_of(c)->line[n - 1];
+    if (l->told && l->told != (enum ingest_error)error)
+        sim_fail(sim_of(c), "%s %s: line %" PRIu64 " is refused twice, and differently", c->runner->name, c->name, n);
+    l->told = (enum ingest_error)error;
 }
 
 static void take_answer(struct collector_source *c, const char *line)
@@ -384,6 +397,17 @@ static void read_answers(struct collector_source *c)
     if (session->state == SESSION_OVER) collector_source_cut(c, false);
 }
 
+/* There is room to write, and the session is told so if it waits for that. */
+static void hear(struct collector_source *c)
+{
+    struct session *session = &c->session[c->slot];
+    bool waits = session_writes(session);
+    read_answers(c);
+    if (!c->connected || !waits) return;
+    session_take(session);
+    read_answers(c);
+}
+
 /* Lines into the buffer; after the greeting only. */
 static void fill(struct collector_source *c)
 {
@@ -429,15 +453,15 @@ void collector_source_talk(struct collector_source *c, bool all)
     if (!c->runner->alive) return;
     if (!c->connected && s->now >= c->retry_at) connect(c);
     if (!c->connected) return;
-    if (s->quiet) c->deaf = false;
+    if (s->quiet || (c->hears_at && s->now >= c->hears_at)) c->deaf = false;
     if (c->greeted && collector_fault(c->runner->world, SIM_SOURCE_REPEATS)) repeat(c);
     for (int i = 0; i < 64 && c->connected; i++) {
         fill(c);
-        if (!c->deaf || !c->greeted) read_answers(c);
+        if (!c->deaf || !c->greeted) hear(c);
         if (!c->connected || !send(c, all)) break;
         if (!all && sim_draw(s, 4) == 0) break;
     }
-    if (c->connected && !c->deaf) read_answers(c);
+    if (c->connected && !c->deaf) hear(c);
 }
 
 bool collector_source_quiet(const struct collector_source *c)
@@ -448,5 +472,4 @@ bool collector_source_quiet(const struct collector_source *c)
 void collector_source_destroy(struct collector_source *c)
 {
     for (size_t i = 0; i < c->boots; i++) free(c->boot[i].line);
-    free(c->reject);
 }

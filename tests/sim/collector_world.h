@@ -57,6 +57,7 @@ struct collector_line {
     uint32_t number; /* create_ms, duration_ms, status */
     uint8_t present; /* bit c: counter c is said */
     uint64_t counter[METER_COUNTERS];
+    enum ingest_error told; /* as what it was refused; OK: nothing was told */
 };
 
 /* One boot of a host, as one source tells it: line n is line[n - 1]. */
@@ -72,12 +73,6 @@ struct collector_life {
     int64_t offset; /* wall = boot + offset, by the hello that counts */
     bool anchored;
     bool rebooted; /* the next life is of a new boot in the same spool */
-};
-
-struct collector_reject {
-    size_t boot;
-    uint64_t n;
-    enum ingest_error error;
 };
 
 /* A sandbox as its supervisor knows it. */
@@ -96,13 +91,11 @@ struct collector_source {
     size_t boots;
     struct collector_life life[COLLECTOR_LIVES_MAX];
     size_t lives;
-    struct collector_reject *reject;
-    size_t rejects, reject_room;
     struct collector_box box[COLLECTOR_BOXES];
     uint64_t acked, sent; /* n of the boot; sent: on this connection */
     /* the connection */
     bool connected, greeted, deaf;
-    int64_t retry_at;
+    int64_t retry_at, hears_at; /* hears_at: when it has become deaf in a connection; 0: it goes on to be */
     int64_t hello_offset;
     size_t slot; /* the session that it talks to */
     struct session session[2];
@@ -140,6 +133,7 @@ struct collector_runner {
     char name[12];
     bool gone;               /* for ever */
     int64_t booted_at, skew; /* of its wall clock */
+    size_t sandboxes_max;
     bool reboot, lose_spool; /* as soon as that can be */
     bool disk_full, die_in_roll;
     const char *last_call; /* of the disk */
@@ -199,6 +193,8 @@ void collector_source_boot(struct collector_source *c);
 void collector_source_lost(struct collector_source *c);
 /* Something happens to a sandbox, or somebody calls. */
 void collector_source_event(struct collector_source *c);
+/* More lines that are refused than may wait to be told, and it does not read. */
+void collector_source_flood(struct collector_source *c);
 /* Everything that lives is destroyed, and a tick is said. */
 void collector_source_finish(struct collector_source *c);
 /* Connects, sends, reads. all: as much as goes. */

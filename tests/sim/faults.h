@@ -84,6 +84,8 @@
     X(METER_REPLACED, "meters are replaced by such that count otherwise")                                              \
     X(FOREIGN_IDENTIFIER, "Stripe has somebody else's event of our identifier")                                        \
     X(SPOOL_DAMAGED, "a copy of a spool is damaged while nobody has it, or while it is read")                          \
-    X(COUNTERS_BEGIN_ANEW, "all counters of a sandbox begin anew")
+    X(COUNTERS_BEGIN_ANEW, "all counters of a sandbox begin anew")                                                     \
+    X(SOURCE_FLOODS, "a supervisor says a thousand lines that are refused, and reads nothing")                         \
+    X(TABLE_FULL, "a collector may hold few sandboxes")
 
 #endif
