@@ -15,7 +15,8 @@ enum {
     STEPS_A_FLOOD = 32, /* it may begin in one step of so many: it is a lot */
     SANDBOXES_MAX = 1000,
     ZEROS_SHOWN = 16 << 10,
-    SKEW_MS = 3 * HOUR_MS
+    SKEW_MS_MOST = 3 * HOUR_MS,
+    SLEEP_MS_MOST = 10 * HOUR_MS
 };
 
 bool collector_fault(struct collector_world *w, enum sim_fault kind)
@@ -77,9 +78,9 @@ static void misfortune(struct collector_runner *r)
     if (r->disk_full && sim_draw(s, 4) == 0) r->disk_full = false;
     if (!w->system_clock && collector_fault(w, SIM_SPOOL_LOST)) r->lose_spool = true;
     if (sim_draw(s, 3) == 0 && collector_fault(w, SIM_HOST_SUSPENDED))
-        s->now += (int64_t)sim_draw(s, sim_draw(s, 4) ? HOUR_MS : 10 * HOUR_MS);
+        s->now += (int64_t)sim_draw(s, (uint64_t)w->sleep_ms_most / (sim_draw(s, 4) ? 10 : 1));
     if (collector_fault(w, SIM_HOST_CLOCK_STEPS)) {
-        r->skew = (int64_t)sim_draw(s, 2 * SKEW_MS) - SKEW_MS;
+        r->skew = (int64_t)sim_draw(s, 2 * (uint64_t)w->skew_ms_most) - w->skew_ms_most;
         w->wall_stepped = true;
     }
     if (!r->gone && w->runners > 1 && r->index > 0 && sim_draw(s, 4) == 0 && collector_fault(w, SIM_RUNNER_VANISHES)) {
@@ -244,6 +245,8 @@ bool collector_schedule(struct sim *s)
     w->sim = s;
     s->now = COLLECTOR_START + (int64_t)sim_draw(s, HOUR_MS);
     w->system_clock = sim_draw(s, 4) == 0;
+    w->skew_ms_most = SKEW_MS_MOST;
+    w->sleep_ms_most = SLEEP_MS_MOST;
     collector_begin(w);
     for (uint64_t steps = STEPS_LEAST + sim_draw(s, STEPS_MORE); steps && sim_goes_on(s); steps--) {
         pass_time(s);

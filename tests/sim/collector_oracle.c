@@ -12,15 +12,11 @@
 
 #include "tests/sim/collector_world.h"
 
-enum { SUMS = 1 << 18, GAPS_MAX = 256, EPOCHS_MAX = COLLECTOR_LIVES_MAX };
+enum { SUMS = 1 << 18, EPOCHS_MAX = COLLECTOR_LIVES_MAX };
 
 struct sum {
     uint64_t key; /* 0: none */
     uint64_t value;
-};
-
-struct gap {
-    uint64_t first_n, last_n;
 };
 
 /* An epoch of a runner, as the topic tells it. */
@@ -28,7 +24,7 @@ struct epoch {
     uint64_t number, seq;
     uint8_t sha256[SHA256_BYTES];
     struct batch_totals totals;
-    int64_t complete_through;
+    int64_t complete_through, sent_ms;
     uint64_t *hash; /* of the batch of each seq */
     size_t room;
 };
@@ -39,7 +35,7 @@ struct check {
     bool minutes, exact;
     struct epoch epoch[EPOCHS_MAX];
     size_t epochs;
-    struct gap expected[GAPS_MAX], seen[GAPS_MAX];
+    struct collector_gap expected[COLLECTOR_GAPS_MAX], seen[COLLECTOR_GAPS_MAX];
     size_t expected_gaps, seen_gaps;
     uint64_t events, refused; /* expected, over all epochs */
     collector_part *each;     /* gets what is expected, in place of the table */
@@ -64,7 +60,8 @@ static void table_clear(void)
 /* Team and project by their number; project COLLECTOR_PROJECTS is none. */
 static void add(struct check *k, unsigned team, unsigned project, int64_t at, unsigned field, uint64_t value)
 {
-    if (k->each) return k->each(k->arg, k->r->region, team, project, at, (enum field)field, value);
+    if (k->each)
+        return k->each(k->arg, k->r->region, team, project, at, (enum field)field, k->r->gone ? -value : value);
     uint64_t minute = k->minutes ? (uint64_t)(at / MINUTE_MS) : 0;
     uint64_t owner = (minute * 8 + team) * 8 + project, key = owner * 1024 + field + 1;
     size_t i =
@@ -202,8 +199,8 @@ static void expect_life(struct check *k, struct collector_source *c, const struc
     struct oracle o = {.k = k, .c = c, .life = life};
     const struct collector_boot *boot = &c->boot[life->boot];
     uint64_t last = life->last_n < boot->count ? life->last_n : boot->count;
-    if (life->first_n > 1 && last >= life->first_n && k->expected_gaps < GAPS_MAX)
-        k->expected[k->expected_gaps++] = (struct gap){1, life->first_n - 1};
+    if (life->first_n > 1 && last >= life->first_n && k->expected_gaps < COLLECTOR_GAPS_MAX)
+        k->expected[k->expected_gaps++] = (struct collector_gap){1, life->first_n - 1};
     for (uint64_t n = life->first_n; n <= last; n++) {
         const struct collector_line *l = &boot->line[n - 1];
         enum ingest_error e = refusal(&o, l);
@@ -284,8 +281,8 @@ static void fold_rows(struct check *k, const struct batch *b)
             field_of_api_call((enum operation)column_u32(b->api_calls.operation, i),
                               column_u32(b->api_calls.status, i)),
             UINT64_MAX);
-    for (size_t i = 0; i < b->gaps.count && k->seen_gaps < GAPS_MAX; i++)
-        k->seen[k->seen_gaps++] = (struct gap){column_u64(b->gaps.first_n, i), column_u64(b->gaps.last_n, i)};
+    for (size_t i = 0; i < b->gaps.count && k->seen_gaps < COLLECTOR_GAPS_MAX; i++)
+        k->seen[k->seen_gaps++] = (struct collector_gap){column_u64(b->gaps.first_n, i), column_u64(b->gaps.last_n, i)};
 }
 
 static struct epoch *epoch_of(struct check *k, uint64_t number)
@@ -351,6 +348,7 @@ static void fold_batch(struct check *k, const struct batch *b, const struct even
         sim_fail(s, "%s batch %" PRIu64 ": complete_through falls", k->r->name, b->seq);
     e->seq = b->seq;
     e->complete_through = b->complete_through_ms;
+    e->sent_ms = m->time.v;
     memcpy(e->sha256, sha256, sizeof sha256);
     remember(e, b->seq, hash_of(sha256));
     expect_totals(k, b, e);
@@ -378,18 +376,25 @@ static void fold_topic(struct check *k)
 
 static int by_last_n(const void *a, const void *b)
 {
-    uint64_t x = ((const struct gap *)a)->last_n, y = ((const struct gap *)b)->last_n;
+    uint64_t x = ((const struct collector_gap *)a)->last_n, y = ((const struct collector_gap *)b)->last_n;
     return x < y ? -1 : x > y;
+}
+
+/* As the batches say. */
+static void add_totals(const struct check *k, uint64_t *events, uint64_t *refused)
+{
+    *events = *refused = 0;
+    for (size_t i = 0; i < k->epochs; i++) {
+        *events += k->epoch[i].totals.events;
+        *refused += k->epoch[i].totals.refused;
+    }
 }
 
 static void compare(struct check *k)
 {
     struct sim *s = k->w->sim;
-    uint64_t events = 0, refused = 0;
-    for (size_t i = 0; i < k->epochs; i++) {
-        events += k->epoch[i].totals.events;
-        refused += k->epoch[i].totals.refused;
-    }
+    uint64_t events, refused;
+    add_totals(k, &events, &refused);
     if (events != k->events)
         sim_fail(s, "%s: %" PRIu64 " lines were accepted, the batches say %" PRIu64, k->r->name, k->events, events);
     if (refused != k->refused)
@@ -410,6 +415,17 @@ static void compare(struct check *k)
     }
 }
 
+static void expect_lives(struct check *k)
+{
+    for (size_t s = 0; s < k->r->sources && !k->r->gone; s++)
+        for (size_t l = 0; l < k->r->source[s].lives; l++) expect_life(k, &k->r->source[s], &k->r->source[s].life[l]);
+}
+
+static void free_hashes(struct check *k)
+{
+    for (size_t i = 0; i < k->epochs; i++) free(k->epoch[i].hash);
+}
+
 void collector_check(struct collector_world *w)
 {
     static struct check check;
@@ -421,11 +437,9 @@ void collector_check(struct collector_world *w)
         check.minutes = !w->system_clock || !w->wall_stepped;
         check.exact = !w->late;
         fold_topic(&check);
-        for (size_t s = 0; s < check.r->sources && !check.r->gone; s++)
-            for (size_t l = 0; l < check.r->source[s].lives; l++)
-                expect_life(&check, &check.r->source[s], &check.r->source[s].life[l]);
+        expect_lives(&check);
         if (!check.r->gone && !w->sim->failed) compare(&check);
-        for (size_t e = 0; e < check.epochs; e++) free(check.epoch[e].hash);
+        free_hashes(&check);
     }
 }
 
@@ -438,8 +452,38 @@ void collector_accepted(struct collector_world *w, collector_part *each, void *a
         check.r = &w->runner[i];
         check.each = each;
         check.arg = arg;
-        for (size_t s = 0; s < check.r->sources; s++)
-            for (size_t l = 0; l < check.r->source[s].lives; l++)
-                expect_life(&check, &check.r->source[s], &check.r->source[s].life[l]);
+        if (check.r->gone) fold_topic(&check); /* each row has a minus */
+        expect_lives(&check);
+        free_hashes(&check);
     }
+}
+
+static void ignore(void *arg, unsigned region, unsigned team, unsigned project, int64_t at, enum field field,
+                   uint64_t value)
+{
+    (void)arg, (void)region, (void)team, (void)project, (void)at, (void)field, (void)value;
+}
+
+void collector_tell(struct collector_world *w, unsigned runner, struct collector_told *out)
+{
+    static struct check check;
+    const struct epoch *newest = NULL;
+    memset(&check, 0, sizeof check);
+    check.w = w;
+    check.r = &w->runner[runner];
+    check.each = ignore;
+    fold_topic(&check);
+    expect_lives(&check);
+    *out = (struct collector_told){.events = check.events, .refused = check.refused};
+    if (check.r->gone) add_totals(&check, &out->events, &out->refused);
+    out->gaps = check.r->gone ? check.seen_gaps : check.expected_gaps;
+    memcpy(out->gap, check.r->gone ? check.seen : check.expected, sizeof out->gap);
+    for (size_t i = 0; i < check.epochs; i++)
+        if (!newest || check.epoch[i].number > newest->number) newest = &check.epoch[i];
+    if (newest) {
+        out->batches = newest->seq;
+        out->sent_ms = newest->sent_ms;
+        out->complete_through = newest->complete_through;
+    }
+    free_hashes(&check);
 }

@@ -157,6 +157,7 @@ struct collector_runner {
 struct collector_world {
     struct sim *sim;
     bool system_clock;
+    int64_t skew_ms_most, sleep_ms_most; /* of a host's wall clock; of a host */
     uint64_t segment_bytes;
     unsigned runners, regions;
     struct collector_runner runner[COLLECTOR_RUNNERS];
@@ -171,7 +172,7 @@ extern const char *const collector_regions[COLLECTOR_REGIONS];
 
 /* One of the world's faults happens now; never in quiet. */
 bool collector_fault(struct collector_world *w, enum sim_fault kind);
-/* w->sim and w->system_clock are set. */
+/* What stands before segment_bytes is set. */
 void collector_begin(struct collector_world *w);
 /* Frees what w holds. */
 void collector_end(struct collector_world *w);
@@ -240,7 +241,23 @@ void collector_check(struct collector_world *w);
 /* A part of what a runner accepted: value more of a field of a team's project (COLLECTOR_PROJECTS: none) at a time. */
 typedef void collector_part(void *arg, unsigned region, unsigned team, unsigned project, int64_t at, enum field field,
                             uint64_t value);
-/* All of it, by the oracle's arithmetic. */
+/* All of it, by the oracle's arithmetic; of a runner that is gone what has come to the topic. */
 void collector_accepted(struct collector_world *w, collector_part *each, void *arg);
+
+enum { COLLECTOR_GAPS_MAX = 256 };
+
+struct collector_gap {
+    uint64_t first_n, last_n;
+};
+
+/* What a runner must have told of itself, beside rows: by the oracle; of one that is gone what is in the topic. */
+struct collector_told {
+    uint64_t events, refused;
+    struct collector_gap gap[COLLECTOR_GAPS_MAX];
+    size_t gaps;
+    uint64_t batches;                  /* of its newest epoch */
+    int64_t sent_ms, complete_through; /* of the last of them */
+};
+void collector_tell(struct collector_world *w, unsigned runner, struct collector_told *out);
 
 #endif

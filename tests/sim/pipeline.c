@@ -9,7 +9,11 @@
 
 enum { STEPS = 150, LATE_STEPS = 60, QUIET_STEPS = 600, CLOSE_DELAY_MS = MINUTE_MS, RARER = 3 };
 /* Supervisors end before the last hour does: usage lies in hours that billing's world knows. */
-enum { USAGE_MS = BILLING_HOURS * HOUR_MS - 20 * MINUTE_MS };
+enum {
+    USAGE_MS = BILLING_HOURS * HOUR_MS - 20 * MINUTE_MS,
+    SKEW_MS_MOST = 5 * MINUTE_MS,
+    SLEEP_MS_MOST = 10 * MINUTE_MS
+};
 
 static uint64_t truth_of(void *arg, int key)
 {
@@ -129,11 +133,14 @@ static void settle_down(struct pipeline_world *w)
 {
     struct sim *s = w->sim;
     s->quiet = true;
+    collectors_rest(w, true); /* who is still there is heard of */
+    w->quiet_at = s->now;
     rollup_calm(w->rollup);
     rollup_settle(w->rollup, false);
     if (s->failed) return;
     pipeline_expect(w);
     pipeline_check_view(w);
+    pipeline_check_gaps(w);
     exporters_rest(w);
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w->billing);
@@ -143,14 +150,11 @@ static void settle_down(struct pipeline_world *w)
 
 /* ---- whole ---- */
 
-/* All faults of three worlds: each of the first two is rarer, for billing does little in the hours of a schedule. Those
- * that lose usage by right, or move it to other hours, are the collectors' own. */
+/* All faults of three worlds: each of the first two is rarer, for billing does little in the hours of a schedule. */
 static void make_rarer(struct sim *s)
 {
-    static const enum sim_fault none[] = {SIM_RUNNER_VANISHES, SIM_HOST_CLOCK_STEPS, SIM_HOST_SUSPENDED};
     for (int i = SIM_WALL_CLOCK_STEPS + 1; i < SIM_FAULT_KINDS && !s->plan->rates; i++)
         s->rate[i] = (s->rate[i] + RARER - 1) / RARER;
-    for (size_t i = 0; i < sizeof none / sizeof *none; i++) s->rate[none[i]] = 0;
 }
 
 static void *zeroed(size_t size)
@@ -167,6 +171,8 @@ static void begin(struct pipeline_world *w)
     s->now = COLLECTOR_START + HOUR_MS / 2 + (int64_t)sim_draw(s, HOUR_MS / 2);
     w->collectors = zeroed(sizeof *w->collectors);
     w->collectors->sim = s;
+    w->collectors->skew_ms_most = SKEW_MS_MOST;
+    w->collectors->sleep_ms_most = SLEEP_MS_MOST;
     collector_begin(w->collectors);
     w->rollup = zeroed(sizeof *w->rollup);
     w->rollup->sim = s;

@@ -7,7 +7,9 @@
  *           collectors' oracle, is what Redis holds; and for every (team, hour, meter) that is what Stripe holds and
  *           what it dropped, or is pending, held with a note that says why.
  *
- * pipeline.c holds the schedule and joins the worlds, pipeline_check.c the equation. */
+ * GAPS      every gap that exists is told by the API's code, silent runners among them, and no other.
+ *
+ * pipeline.c holds the schedule and joins the worlds, pipeline_check.c the equation, pipeline_gaps.c the gaps. */
 #ifndef SIM_PIPELINE_WORLD_H
 #define SIM_PIPELINE_WORLD_H
 
@@ -26,8 +28,9 @@ struct pipeline_sum {
 
 struct pipeline_world {
     struct sim *sim;
-    int64_t start; /* of the first hour */
-    bool said;     /* supervisors have nothing more to say */
+    int64_t start;    /* of the first hour */
+    bool said;        /* supervisors have nothing more to say */
+    int64_t quiet_at; /* when runners that are still there were heard of at last */
     struct collector_world *collectors;
     struct rollup_world *rollup;
     struct redis_store *store; /* nobody's: to look at what is due */
@@ -44,6 +47,8 @@ void pipeline_expect(struct pipeline_world *w);
 uint64_t pipeline_truth(const struct pipeline_world *w, int key);
 /* What Redis holds is what is expected. */
 void pipeline_check_view(struct pipeline_world *w);
+/* What the API tells of gaps, and of what collectors accepted, is what there is. */
+void pipeline_check_gaps(struct pipeline_world *w);
 /* The billing cells that it holds are those of the book. arg: the world. */
 void pipeline_check_bills(void *arg, uint32_t shard, const struct book *b);
 
