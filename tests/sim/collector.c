@@ -247,6 +247,7 @@ bool collector_schedule(struct sim *s)
     w->system_clock = sim_draw(s, 4) == 0;
     w->skew_ms_most = SKEW_MS_MOST;
     w->sleep_ms_most = SLEEP_MS_MOST;
+    w->ahead_ms_most = w->system_clock ? 0 : MINUTE_MS;
     collector_begin(w);
     for (uint64_t steps = STEPS_LEAST + sim_draw(s, STEPS_MORE); steps && sim_goes_on(s); steps--) {
         pass_time(s);

@@ -133,11 +133,14 @@ static size_t alive(const struct oracle *o)
 static enum ingest_error refusal(const struct oracle *o, const struct collector_line *l)
 {
     static const enum ingest_error bad[BAD_KINDS] = {
-        [BAD_JSON] = INGEST_MALFORMED,      [BAD_JSON_WITHOUT_N] = INGEST_MALFORMED, [BAD_TOO_LONG] = INGEST_TOO_LONG,
-        [BAD_FIELD] = INGEST_UNKNOWN_FIELD, [BAD_RANGE] = INGEST_OUT_OF_RANGE,       [BAD_NAME] = INGEST_BAD_IDENTIFIER,
-        [BAD_TYPE] = INGEST_UNKNOWN_TYPE};
+        [BAD_JSON] = INGEST_MALFORMED,        [BAD_JSON_WITHOUT_N] = INGEST_MALFORMED,
+        [BAD_TOO_LONG] = INGEST_TOO_LONG,     [BAD_FIELD] = INGEST_UNKNOWN_FIELD,
+        [BAD_RANGE] = INGEST_OUT_OF_RANGE,    [BAD_NAME] = INGEST_BAD_IDENTIFIER,
+        [BAD_TYPE] = INGEST_UNKNOWN_TYPE,     [BAD_TWICE] = INGEST_DUPLICATE_FIELD,
+        [BAD_MISSING] = INGEST_MISSING_FIELD, [BAD_WORD] = INGEST_BAD_TYPE};
     if (l->bad) return bad[l->bad];
     if (l->boot_ms < o->newest) return INGEST_TIME_WENT_BACK;
+    if (wall(o, l->boot_ms) > WALL_MS_MAX) return INGEST_OUT_OF_RANGE;
     if (l->type == INGEST_TYPE_TICK || l->type == INGEST_TYPE_CAPACITY || l->type == INGEST_TYPE_API_CALLED)
         return INGEST_OK;
     const struct oracle_box *b = &o->box[l->box];

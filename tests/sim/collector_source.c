@@ -2,6 +2,7 @@
  * that it is sent. Sandboxes go through their lives as this side sees them; now and then a line is no good. */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "proto/text.h"
 #include "tests/sim/collector_world.h"
 
-enum { RETRY_MS = 2 * SECOND_MS, COUNTER_STEP = 5000000, LINES_ROOM = 1024 };
+enum { RETRY_MS = 2 * SECOND_MS, COUNTER_STEP = 5000000, LINES_ROOM = 1024, ANSWER_ROOM = 256 };
 
 static const char *const counters[METER_COUNTERS] = {"cpu_us", "net_rx_bytes", "net_tx_bytes", "io_read_bytes",
                                                      "io_write_bytes"};
@@ -160,6 +161,22 @@ static void go_wrong(struct collector_source *c)
         l->type = INGEST_TYPE_CREATED;
         l->boot_ms = collector_boot_now(c->runner).v;
         break;
+    default: l->bad = (enum collector_bad)(1 + sim_draw(s, BAD_TYPE));
+    }
+}
+
+/* Lines that no supervisor should say, whatever its sandboxes do: without sense, of no time, of a time to come. */
+static void talk_nonsense(struct collector_source *c)
+{
+    struct sim *s = sim_of(c);
+    struct collector_line *l = say(c, INGEST_TYPE_TICK);
+    int64_t ahead = c->runner->world->ahead_ms_most;
+    switch (sim_draw(s, 6)) {
+    case 0: l->boot_ms = WALL_MS_MAX; break;
+    case 1: l->boot_ms = 0; break;
+    case 2: /* seldom: for so long every line goes back */
+        if (ahead && sim_draw(s, 4) == 0) l->boot_ms += sim_draw(s, (uint64_t)ahead);
+        break;
     default: l->bad = (enum collector_bad)(1 + sim_draw(s, BAD_KINDS - 1));
     }
 }
@@ -167,6 +184,10 @@ static void go_wrong(struct collector_source *c)
 void collector_source_event(struct collector_source *c)
 {
     struct sim *s = sim_of(c);
+    if (collector_fault(c->runner->world, SIM_SOURCE_TALKS_NONSENSE)) {
+        talk_nonsense(c);
+        return;
+    }
     uint64_t y = sim_draw(s, 100);
     unsigned box = (unsigned)sim_draw(s, COLLECTOR_BOXES);
     if (y < 5)
@@ -283,6 +304,9 @@ static char *put_bad(enum collector_bad bad, char *out)
         [BAD_RANGE] = ",\"boot_ms\":-1,\"type\":\"tick\"}",
         [BAD_NAME] = ",\"boot_ms\":1,\"type\":\"sandbox.resumed\",\"sandbox\":\"a b\"}",
         [BAD_TYPE] = ",\"boot_ms\":1,\"type\":\"sandbox.lost\"}",
+        [BAD_TWICE] = ",\"boot_ms\":1,\"boot_ms\":1,\"type\":\"tick\"}",
+        [BAD_MISSING] = ",\"type\":\"tick\"}",
+        [BAD_WORD] = ",\"boot_ms\":\"1\",\"type\":\"tick\"}",
     };
     if (bad != BAD_TOO_LONG) return text_put_str(out, rest[bad]);
     out = text_put_str(out, ",\"type\":\"");
@@ -312,9 +336,58 @@ static char *put_line(const struct collector_source *c, uint64_t n, char *out)
 void collector_source_cut(struct collector_source *c, bool half)
 {
     if (c->connected && !half) session_end(&c->session[c->slot]);
-    c->connected = c->greeted = false;
+    c->connected = c->greeted = c->ended = false;
+    c->ending = INGEST_OK;
     c->out_used = c->in_used = 0;
     c->retry_at = sim_of(c)->now + (int64_t)sim_draw(sim_of(c), RETRY_MS);
+}
+
+static char *put_hello(const struct collector_source *c, const char *version, const char *name, uint64_t boot,
+                       int64_t wall, char *out)
+{
+    out = put_word(put_word(text_put_str(out, version), ",\"type\":\"", "hello"), ",\"source\":\"", name);
+    out = put_number(out, ",\"boot_id\":\"b", c->boots - 1);
+    out = put_number(put_number(out, "\",\"boot_ms\":", boot), ",\"wall_ms\":", (uint64_t)wall);
+    return text_put_str(out, "}\n");
+}
+
+/* What ends a session before it has begun. */
+static char *put_no_greeting(struct collector_source *c, char *out)
+{
+    bool other = sim_draw(sim_of(c), 2);
+    c->ending = other ? INGEST_BAD_HELLO : INGEST_NOT_GREETED;
+    if (other) return put_hello(c, "{\"v\":2", c->name, 1, 1, out);
+    return text_put_str(out, "{\"n\":1,\"boot_ms\":1,\"type\":\"tick\"}\n");
+}
+
+static bool has_room(const struct collector_source *c)
+{
+    return sizeof c->out - c->out_used > INGEST_LINE_BYTES_MAX + LINES_ROOM;
+}
+
+/* Line n is, or will be, the newest that the collector has of this boot, and the one behind the next tells its number.
+ */
+static bool leaves_a_hole(const struct collector_source *c, uint64_t n)
+{
+    const struct collector_boot *boot = &c->boot[c->boots - 1];
+    return n >= c->life[c->lives - 1].first_n && n >= c->sent_most &&
+           n + 1 >= meter_next_n(c->runner->meter, c->session[c->slot].source) && n + 2 <= boot->count &&
+           boot->line[n + 1].bad != BAD_JSON_WITHOUT_N;
+}
+
+/* What ends a session: a number is left out, or another source greets in it. */
+static void end_session(struct collector_source *c)
+{
+    uint64_t n = c->sent;
+    if (!has_room(c) || c->session[c->slot].state != SESSION_GREETED) return;
+    if (sim_draw(sim_of(c), 2)) {
+        c->ending = INGEST_BAD_HELLO;
+        c->out_used = (size_t)(put_hello(c, "{\"v\":1", "another", 1, 1, c->out + c->out_used) - c->out);
+    } else if (leaves_a_hole(c, n)) {
+        c->ending = INGEST_NUMBER_GAP;
+        c->sent = n + 2;
+        c->out_used = (size_t)(put_line(c, c->sent, c->out + c->out_used) - c->out);
+    }
 }
 
 static void connect(struct collector_source *c)
@@ -326,16 +399,16 @@ static void connect(struct collector_source *c)
     session_end(&c->session[c->slot]);
     session_init(&c->session[c->slot], &r->sessions);
     c->connected = true;
-    c->greeted = false;
+    c->greeted = c->ended = false;
+    c->ending = INGEST_OK;
+    c->sent_most = 0;
     c->deaf = collector_fault(r->world, SIM_SOURCE_DOES_NOT_READ);
     c->hears_at = 0;
     c->hello_offset = wall - (int64_t)boot;
     c->in_used = 0;
-    c->out_used =
-        (size_t)snprintf(c->out, sizeof c->out,
-                         "{\"v\":1,\"type\":\"hello\",\"source\":\"%s\",\"boot_id\":\"b%zu\",\"boot_ms\":%" PRIu64
-                         ",\"wall_ms\":%" PRId64 "}\n",
-                         c->name, c->boots - 1, boot, wall);
+    char *out = c->out;
+    if (collector_fault(r->world, SIM_SOURCE_TALKS_NONSENSE)) out = put_no_greeting(c, out);
+    c->out_used = (size_t)(put_hello(c, "{\"v\":1", c->name, boot, wall, out) - c->out);
 }
 
 static void take_reject(struct collector_source *c, uint64_t n, const char *code)
@@ -352,20 +425,48 @@ static void take_reject(struct collector_source *c, uint64_t n, const char *code
     l->told = (enum ingest_error)error;
 }
 
+/* The session ends: for what was said, and nothing of that is in the answer. */
+static void take_end(struct collector_source *c, const char *code)
+{
+    if (c->ended || !c->ending || strcmp(code, ingest_error_text(c->ending)) != 0)
+        sim_fail(sim_of(c), "%s %s: the session ends for %s", c->runner->name, c->name, code);
+    c->ended = true;
+}
+
+/* Answers have a code, numbers, and nothing else. */
+static bool says(const char *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool says(const char *line, const char *format, ...)
+{
+    char text[ANSWER_ROOM];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return strcmp(line, text) == 0;
+}
+
 static void take_answer(struct collector_source *c, const char *line)
 {
     struct sim *s = sim_of(c);
-    unsigned long long n;
+    unsigned long long n = 0;
+    unsigned at;
     char code[64];
-    if (sscanf(line, "{\"reject\":%llu,\"error\":\"%63[a-z_]\"", &n, code) == 2) {
+    bool fresh = says(line, "{\"ack\":0,\"new\":true}");
+    if (sscanf(line, "{\"reject\":%llu,\"error\":\"%63[a-z_]\",\"at\":%u", &n, code, &at) == 3 &&
+        says(line, "{\"reject\":%llu,\"error\":\"%s\",\"at\":%u}", n, code, at) && at <= INGEST_LINE_BYTES_MAX) {
         take_reject(c, n, code);
         return;
     }
-    if (sscanf(line, "{\"ack\":%llu", &n) != 1) {
+    if (sscanf(line, "{\"error\":\"%63[a-z_]\",\"at\":%u", code, &at) == 2 &&
+        says(line, "{\"error\":\"%s\",\"at\":%u}", code, at) && at <= INGEST_LINE_BYTES_MAX) {
+        take_end(c, code);
+        return;
+    }
+    if (!fresh && (sscanf(line, "{\"ack\":%llu", &n) != 1 || !says(line, "{\"ack\":%llu}", n))) {
         sim_fail(s, "%s %s: the collector says %s", c->runner->name, c->name, line);
         return;
     }
-    bool fresh = strstr(line, "\"new\":true") != NULL;
+    if (c->ended) sim_fail(s, "%s %s: an ack behind the end", c->runner->name, c->name);
     if (fresh && c->greeted) sim_fail(s, "%s %s: new, in a session", c->runner->name, c->name);
     if (!fresh && n < c->acked)
         sim_fail(s, "%s %s: ack %llu behind %llu", c->runner->name, c->name, n, (unsigned long long)c->acked);
@@ -394,7 +495,9 @@ static void read_answers(struct collector_source *c)
             memmove(c->in, end + 1, c->in_used);
         }
     }
-    if (session->state == SESSION_OVER) collector_source_cut(c, false);
+    if (session->state != SESSION_OVER || !c->connected) return;
+    if (!c->ended) sim_fail(sim_of(c), "%s %s: the session ends without a word", c->runner->name, c->name);
+    collector_source_cut(c, false);
 }
 
 /* There is room to write, and the session is told so if it waits for that. */
@@ -411,9 +514,9 @@ static void hear(struct collector_source *c)
 /* Lines into the buffer; after the greeting only. */
 static void fill(struct collector_source *c)
 {
-    while (c->greeted && c->sent < boot_of(c)->count &&
-           sizeof c->out - c->out_used > INGEST_LINE_BYTES_MAX + LINES_ROOM)
+    while (c->greeted && !c->ending && c->sent < boot_of(c)->count && has_room(c))
         c->out_used = (size_t)(put_line(c, ++c->sent, c->out + c->out_used) - c->out);
+    if (c->sent > c->sent_most) c->sent_most = c->sent;
 }
 
 static bool send(struct collector_source *c, bool all)
@@ -454,7 +557,8 @@ void collector_source_talk(struct collector_source *c, bool all)
     if (!c->connected && s->now >= c->retry_at) connect(c);
     if (!c->connected) return;
     if (s->quiet || (c->hears_at && s->now >= c->hears_at)) c->deaf = false;
-    if (c->greeted && collector_fault(c->runner->world, SIM_SOURCE_REPEATS)) repeat(c);
+    if (c->greeted && collector_fault(c->runner->world, SIM_SOURCE_REPEATS) && !c->ending) repeat(c);
+    if (c->greeted && !c->ending && collector_fault(c->runner->world, SIM_SOURCE_TALKS_NONSENSE)) end_session(c);
     for (int i = 0; i < 64 && c->connected; i++) {
         fill(c);
         if (!c->deaf || !c->greeted) hear(c);

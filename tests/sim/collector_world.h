@@ -42,6 +42,9 @@ enum collector_bad {
     BAD_RANGE,
     BAD_NAME,
     BAD_TYPE,
+    BAD_TWICE, /* from here on: only of those that talk nonsense */
+    BAD_MISSING,
+    BAD_WORD,
     BAD_KINDS
 };
 
@@ -92,9 +95,11 @@ struct collector_source {
     struct collector_life life[COLLECTOR_LIVES_MAX];
     size_t lives;
     struct collector_box box[COLLECTOR_BOXES];
-    uint64_t acked, sent; /* n of the boot; sent: on this connection */
+    uint64_t acked, sent, sent_most; /* n of the boot; sent: on this connection */
     /* the connection */
     bool connected, greeted, deaf;
+    bool ended;                 /* it was told why the session ends */
+    enum ingest_error ending;   /* why it must end: what was said last; OK: it goes on */
     int64_t retry_at, hears_at; /* hears_at: when it has become deaf in a connection; 0: it goes on to be */
     int64_t hello_offset;
     size_t slot; /* the session that it talks to */
@@ -158,6 +163,7 @@ struct collector_world {
     struct sim *sim;
     bool system_clock;
     int64_t skew_ms_most, sleep_ms_most; /* of a host's wall clock; of a host */
+    int64_t ahead_ms_most;               /* of a line's time, by which those behind it go back; 0: never */
     uint64_t segment_bytes;
     unsigned runners, regions;
     struct collector_runner runner[COLLECTOR_RUNNERS];

@@ -86,6 +86,7 @@
     X(SPOOL_DAMAGED, "a copy of a spool is damaged while nobody has it, or while it is read")                          \
     X(COUNTERS_BEGIN_ANEW, "all counters of a sandbox begin anew")                                                     \
     X(SOURCE_FLOODS, "a supervisor says a thousand lines that are refused, and reads nothing")                         \
-    X(TABLE_FULL, "a collector may hold few sandboxes")
+    X(TABLE_FULL, "a collector may hold few sandboxes")                                                                \
+    X(SOURCE_TALKS_NONSENSE, "a supervisor says what is refused, or what ends its session")
 
 #endif
