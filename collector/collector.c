@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/collector_counters.h"
 #include "collector/ingest.h"
 #include "collector/sampler.h"
 #include "collector/shipper.h"

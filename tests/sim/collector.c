@@ -52,10 +52,12 @@ static void lose_spool(struct collector_runner *r)
 {
     for (size_t i = 0; i < r->sources; i++) {
         const struct collector_source *c = &r->source[i];
-        if (!r->alive || c->acked + 1 != meter_next_n(r->meter, c->session[c->slot].source) || !c->greeted) return;
+        if (!r->alive || c->acked + 1 != meter_next_n(r->collector.meter, c->session[c->slot].source) || !c->greeted)
+            return;
     }
-    if (!collector_broker_quiet(r->world) || r->commit.blocked || meter_dirty(r->meter) ||
-        spool_delivered_seq(&r->spool) != spool_last_seq(&r->spool))
+    const struct collector *c = &r->collector;
+    if (!collector_broker_quiet(r->world) || c->commit.blocked || meter_dirty(c->meter) ||
+        spool_delivered_seq(&c->spool) != spool_last_seq(&c->spool))
         return;
     sim_trace(r->world->sim, "%s: its spool is lost", r->name);
     r->lose_spool = false;
@@ -183,14 +185,13 @@ static void settle_down(struct collector_world *w)
     s->quiet = true;
     int steps = 0;
     while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
+    if (!s->failed && steps < QUIET_STEPS && sim_draw(s, 4) == 0) collector_check_health(w);
     if (!s->failed) collector_quiet_step(w, true); /* what lives ends, so that all of it is metered */
     while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
     if (steps == QUIET_STEPS) sim_fail(s, "no progress: not at rest after %d quiet steps", QUIET_STEPS);
 }
 
 /* ---- the schedule ---- */
-
-static const struct counter_spec refusals[INGEST_ERROR_COUNT]; /* nobody shows them */
 
 static void begin(struct collector_world *w, struct collector_runner *r, unsigned index)
 {
@@ -204,7 +205,7 @@ static void begin(struct collector_world *w, struct collector_runner *r, unsigne
     r->io = disk_io(&r->disk);
     r->disk.arg = r;
     r->disk.reserve_shown = sim_draw(s, 8) ? ZEROS_SHOWN : 0;
-    counters_init(&r->counters, refusals, INGEST_ERROR_COUNT);
+    snprintf(r->region_name, sizeof r->region_name, "%s", collector_regions[r->region]);
     r->sources = 1 + (unsigned)sim_draw(s, COLLECTOR_SOURCES);
     r->sandboxes_max = SANDBOXES_MAX;
     if (r->sources == 1 && collector_fault(w, SIM_TABLE_FULL)) /* of several the oracle knows no order */
@@ -219,7 +220,7 @@ static void begin(struct collector_world *w, struct collector_runner *r, unsigne
     }
 }
 
-void collector_begin(struct collector_world *w)
+void collectors_begin(struct collector_world *w)
 {
     w->segment_bytes = 3000 + sim_draw(w->sim, 40000);
     w->runners = 1 + (unsigned)sim_draw(w->sim, COLLECTOR_RUNNERS);
@@ -227,7 +228,7 @@ void collector_begin(struct collector_world *w)
     for (unsigned i = 0; i < w->runners; i++) begin(w, &w->runner[i], i);
 }
 
-void collector_end(struct collector_world *w)
+void collectors_end(struct collector_world *w)
 {
     for (size_t k = 0; k < w->runners; k++) {
         struct collector_runner *r = &w->runner[k];
@@ -247,8 +248,9 @@ bool collector_schedule(struct sim *s)
     w->system_clock = sim_draw(s, 4) == 0;
     w->skew_ms_most = SKEW_MS_MOST;
     w->sleep_ms_most = SLEEP_MS_MOST;
+    ports_begin(s);
     w->ahead_ms_most = w->system_clock ? 0 : MINUTE_MS;
-    collector_begin(w);
+    collectors_begin(w);
     for (uint64_t steps = STEPS_LEAST + sim_draw(s, STEPS_MORE); steps && sim_goes_on(s); steps--) {
         pass_time(s);
         collector_act(w);
@@ -256,7 +258,7 @@ bool collector_schedule(struct sim *s)
     if (!s->failed) say_last(w);
     if (!s->failed) settle_down(w);
     if (!s->failed) collector_check(w);
-    collector_end(w);
+    collectors_end(w);
     free(w);
     return !s->failed;
 }

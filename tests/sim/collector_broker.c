@@ -8,60 +8,118 @@
 
 enum { ROUND_TRIP_MS = 40, AWAY_MS = 90 * SECOND_MS, LATE_MS = 2 * MINUTE_MS, REQUEST_MESSAGES_MAX = 8 };
 
-struct collector_producer *collector_producer_open(struct collector_world *w, uint32_t partition)
+/* ---- as the shipper's producers (collector/shipper_producer.h) ---- */
+
+struct producer_settings {
+    struct collector_runner *runner;
+};
+
+enum sg_error producer_settings_new(struct producer_settings **out, const struct shipper_config *config,
+                                    struct sg_fault *f)
 {
+    (void)config;
+    *out = malloc(sizeof **out);
+    if (!*out) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    (*out)->runner = collector_acting();
+    return SG_OK;
+}
+
+void producer_settings_free(struct producer_settings *s)
+{
+    free(s);
+}
+
+struct producer *producer_start(const struct producer_settings *s)
+{
+    struct collector_world *w = s->runner->world;
+    for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++)
+        if (w->producer[i].held && w->producer[i].runner == s->runner)
+            sim_fail(w->sim, "%s has two producers", s->runner->name);
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++) {
-        if (w->producer[i].used) continue;
-        w->producer[i] = (struct collector_producer){.used = true, .open = true, .partition = partition};
+        if (w->producer[i].used || w->producer[i].held) continue;
+        w->producer[i] = (struct producer){
+            .used = true, .open = true, .held = true, .runner = s->runner, .partition = s->runner->index};
         return &w->producer[i];
     }
     return NULL;
 }
 
-static void forget_first(struct collector_producer *p, size_t count)
+static void forget_first(struct producer *p, size_t count)
 {
     for (size_t i = 0; i < count; i++) free(p->queue[i].bytes);
     p->queued -= count;
     memmove(p->queue, p->queue + count, p->queued * sizeof *p->queue);
 }
 
-void collector_producer_close(struct collector_producer *p)
+void producer_retire(struct producer *p)
 {
-    size_t behind = p->queued - p->flight;
     for (size_t i = p->flight; i < p->queued; i++) free(p->queue[i].bytes);
-    p->queued -= behind;
+    p->queued = p->flight;
     p->open = false;
 }
 
-bool collector_producer_send(struct collector_producer *p, uint64_t seq, const uint8_t *bytes, size_t length,
-                             struct wall_ms time)
+/* It takes a while; what the broker still has of it is another matter. */
+bool producer_reaped(struct producer *p, uint32_t wait_ms)
 {
-    if (p->queued == COLLECTOR_QUEUE) return false;
+    if (wait_ms > 0 || p->runner->world->sim->quiet || sim_draw(p->runner->world->sim, 4)) p->held = false;
+    return !p->held;
+}
+
+bool producer_ready(struct producer *p, const char **fault)
+{
+    const struct collector_world *w = p->runner->world;
+    if (p->knows || w->sim->now >= w->broker_away_until) return p->knows = true;
+    *fault = "no broker tells of the topic";
+    return false;
+}
+
+/* Sent, and neither reported nor known to be. */
+static void check_window(const struct producer *p)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < p->queued; i++) bytes += p->queue[i].length;
+    for (size_t i = 0; i < p->reports; i++) bytes += p->report[i].length;
+    if (p->queued + p->reports > SHIPPER_WINDOW_MESSAGES || bytes >= SHIPPER_WINDOW_BYTES + BATCH_BYTES_MAX)
+        sim_fail(p->runner->world->sim, "%s: the window is passed", p->runner->name);
+}
+
+enum producer_sending producer_send(struct producer *p, uint64_t seq, const uint8_t *bytes, size_t length,
+                                    const char **fault)
+{
+    (void)fault;
+    if (p->queued == COLLECTOR_QUEUE || collector_fault(p->runner->world, SIM_PRODUCER_FULL)) return PRODUCER_FULL;
     struct collector_message *m = &p->queue[p->queued++];
-    *m = (struct collector_message){seq, malloc(length), length, time};
+    *m = (struct collector_message){seq, malloc(length), length, collector_wall_now(p->runner)};
     if (!m->bytes) abort();
     memcpy(m->bytes, bytes, length);
-    return true;
+    check_window(p);
+    return PRODUCER_QUEUED;
 }
 
-bool collector_producer_report(struct collector_producer *p, struct collector_report *out)
+void producer_next(struct producer *p, struct producer_news *out)
 {
-    if (!p->reports) return false;
+    *out = (struct producer_news){.kind = PRODUCER_NO_NEWS};
+    if (!p->reports) return;
     *out = p->report[0];
     memmove(p->report, p->report + 1, --p->reports * sizeof *p->report);
-    return true;
+    if (!out->fault && out->seq > p->runner->delivered_most) p->runner->delivered_most = out->seq;
 }
 
-static void report(struct collector_producer *p, size_t count, bool delivered)
+/* ---- what befalls a request ---- */
+
+static void report(struct producer *p, size_t count, bool delivered)
 {
     for (size_t i = 0; i < count && p->open; i++) {
         assert(p->reports < COLLECTOR_QUEUE);
-        p->report[p->reports++] = (struct collector_report){p->queue[i].seq, p->queue[i].length, delivered};
+        p->report[p->reports++] = (struct producer_news){.kind = PRODUCER_REPORT,
+                                                         .seq = p->queue[i].seq,
+                                                         .length = p->queue[i].length,
+                                                         .fault = delivered ? NULL : "a delivery fails"};
     }
     forget_first(p, count);
 }
 
-static void append_flight(struct collector_world *w, struct collector_producer *p)
+static void append_flight(struct collector_world *w, struct producer *p)
 {
     for (size_t i = 0; i < p->flight && !p->appended; i++) {
         const struct collector_message *m = &p->queue[i];
@@ -73,7 +131,7 @@ static void append_flight(struct collector_world *w, struct collector_producer *
 }
 
 /* The request of a producer that is gone. */
-static void land(struct collector_world *w, struct collector_producer *p)
+static void land(struct collector_world *w, struct producer *p)
 {
     if (p->flight && collector_fault(w, SIM_REQUEST_LANDS_LATE)) {
         p->at = w->sim->now + (int64_t)sim_draw(w->sim, LATE_MS);
@@ -84,7 +142,7 @@ static void land(struct collector_world *w, struct collector_producer *p)
     p->used = false;
 }
 
-static void step(struct collector_world *w, struct collector_producer *p)
+static void step(struct collector_world *w, struct producer *p)
 {
     struct sim *s = w->sim;
     if (!p->open) {
@@ -125,10 +183,10 @@ void collector_broker_turn(struct collector_world *w)
 {
     if (collector_fault(w, SIM_BROKER_AWAY)) /* now and then long enough for the window to fill */
         w->broker_away_until = w->sim->now + (int64_t)sim_draw(w->sim, sim_draw(w->sim, 4) ? AWAY_MS : 10 * AWAY_MS);
-    if (w->sim->quiet) w->broker_away_until = 0;
+    if (w->sim->quiet) w->broker_away_until = w->broker_silent ? INT64_MAX : 0;
     if (w->sim->now < w->broker_away_until) return;
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++) {
-        struct collector_producer *p = &w->producer[i];
+        struct producer *p = &w->producer[i];
         for (int k = 0; k < 4 && p->used && (p->queued || !p->open) && p->at <= w->sim->now; k++) step(w, p);
     }
 }

@@ -1,12 +1,107 @@
-/* The collector's program: the shell of collector.c, ingest.c and shipper.c without their sockets, loop and librdkafka.
- */
+/* The collector's program, and what it talks to: the disk, instead of files; sessions of this world's supervisors,
+ * instead of sockets (ingest.h). Its producers are the broker's (collector_broker.c). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "collector/ingest.h"
 #include "collector/meter_internal.h" /* to ask what a recovered meter knows, without a greeting that would change it */
 #include "tests/sim/collector_world.h"
 
 enum { SEAL_INTERVAL_MS = 200, HEARTBEAT_INTERVAL_MS = 10 * SECOND_MS, RESTART_MS = 3 * SECOND_MS, CALLS_TO_LIVE = 40 };
+
+/* Whose program it is that runs. */
+static struct collector_runner *acting;
+
+struct collector_runner *collector_acting(void)
+{
+    return acting;
+}
+
+/* Returns whose turn it was, in whatever world. */
+static struct sim_actor *act(struct collector_runner *r)
+{
+    acting = r;
+    (void)snprintf(r->actor.name, sizeof r->actor.name, "%s", r->name);
+    r->actor.skew_ms = r->skew;
+    r->actor.booted_at = r->booted_at;
+    return ports_act(&r->actor);
+}
+
+static void act_no_more(struct sim_actor *before)
+{
+    acting = NULL;
+    (void)ports_act(before);
+}
+
+/* ---- instead of files ---- */
+
+enum sg_error __real_spool_open(struct spool *s, const struct spool_options *o, spool_apply *apply, void *arg,
+                                struct sg_fault *f);
+enum sg_error __wrap_spool_open(struct spool *s, const struct spool_options *o, spool_apply *apply, void *arg,
+                                struct sg_fault *f);
+enum sg_error __wrap_spool_open(struct spool *s, const struct spool_options *o, spool_apply *apply, void *arg,
+                                struct sg_fault *f)
+{
+    struct spool_options here = *o;
+    if (acting) here.io = &acting->io;
+    return __real_spool_open(s, &here, apply, arg, f);
+}
+
+/* ---- instead of sockets ---- */
+
+struct ingest {
+    struct collector_runner *runner;
+};
+
+enum sg_error ingest_start(struct ingest **out, const struct ingest_options *o, struct sg_fault *f)
+{
+    *out = malloc(sizeof **out);
+    if (!*out) return sg_fail(f, SG_ERR_NOMEM, "no memory");
+    (*out)->runner = acting;
+    sessions_init(
+        &acting->sessions,
+        &(struct sessions_options){.meter = o->meter, .counters = o->counters, .refused_index = o->refused_index});
+    return SG_OK;
+}
+
+void ingest_stop(struct ingest *i)
+{
+    if (!i) return;
+    struct collector_runner *r = i->runner;
+    for (size_t k = 0; k < r->sources; k++) {
+        collector_source_cut(&r->source[k], false);
+        session_end(&r->source[k].session[0]);
+        session_end(&r->source[k].session[1]);
+    }
+    sessions_destroy(&r->sessions);
+    free(i);
+}
+
+bool ingest_wants_seal(const struct ingest *i)
+{
+    return i->runner->sessions.wants_seal;
+}
+
+void ingest_pause(struct ingest *i)
+{
+    sessions_pause(&i->runner->sessions);
+}
+
+void ingest_continue(struct ingest *i)
+{
+    struct collector_runner *r = i->runner;
+    sessions_continue(&r->sessions);
+    for (size_t k = 0; k < r->sources; k++) {
+        session_take(&r->source[k].session[0]);
+        session_take(&r->source[k].session[1]);
+    }
+}
+
+void ingest_durable(struct ingest *i)
+{
+    (void)i; /* sources ask by themselves */
+}
 
 /* ---- the disk's faults ---- */
 
@@ -19,7 +114,8 @@ static bool disk_happens(void *arg, enum disk_event event)
     struct collector_runner *r = arg;
     if (event == DISK_KEEPS) return sim_draw(r->world->sim, 2);
     if (event == DISK_FULL) return r->disk_full;
-    if (event == DISK_READ_FAILS && sim_draw(r->world->sim, 32)) return false; /* recovery reads a lot */
+    if (event == DISK_FULL_FOR_A_WRITE) return r->disk_full && !r->world->sim->quiet; /* which ends it */
+    if (event == DISK_READ_FAILS && sim_draw(r->world->sim, 32)) return false;        /* recovery reads a lot */
     return collector_fault(r->world, kinds[event]);
 }
 
@@ -33,24 +129,11 @@ static void before_call(void *arg, const char *name)
 
 /* ---- begin and end ---- */
 
-static void durable(void *arg)
-{
-    (void)arg; /* sources ask by themselves */
-}
-
 static void release(struct collector_runner *r)
 {
-    for (size_t i = 0; i < r->sources; i++) {
-        struct collector_source *c = &r->source[i];
-        collector_source_cut(c, false);
-        for (size_t k = 0; k < 2; k++) session_end(&c->session[k]);
-    }
-    sessions_destroy(&r->sessions);
-    if (r->producer) collector_producer_close(r->producer);
-    r->producer = NULL;
-    spool_close(&r->spool);
-    meter_free(r->meter);
-    commit_destroy(&r->commit);
+    struct sim_actor *before = act(r);
+    collector_destroy(&r->collector);
+    act_no_more(before);
     disk_restart(&r->disk);
     r->alive = false;
     r->start_at = r->world->sim->now + (int64_t)sim_draw(r->world->sim, RESTART_MS);
@@ -60,6 +143,7 @@ void collector_program_kill(struct collector_runner *r)
 {
     if (!r->alive) return;
     sim_trace(r->world->sim, "%s: killed", r->name);
+    r->disk.dead = true; /* what it does from now on was never done */
     release(r);
 }
 
@@ -69,7 +153,7 @@ static bool known(const struct collector_runner *r, const struct collector_sourc
     char boot_id[16];
     snprintf(boot_id, sizeof boot_id, "b%zu", c->life[c->lives - 1].boot);
     for (size_t i = 0; i < SOURCES_MAX; i++) {
-        const struct source *s = &r->meter->source[i];
+        const struct source *s = &r->collector.meter->source[i];
         *n = s->durable_n;
         if (s->used && strcmp(s->name.s, c->name) == 0 && strcmp(s->boot_id.s, boot_id) == 0) return true;
     }
@@ -92,7 +176,7 @@ static void expect_recovered(struct collector_runner *r)
             sim_fail(r->world->sim, "%s %s: line %llu was never said", r->name, c->name, (unsigned long long)n);
         if (r->reboot) life->last_n = n >= life->first_n ? n : life->first_n - 1;
     }
-    if (spool_delivered_seq(&r->spool) > r->delivered_most)
+    if (spool_delivered_seq(&r->collector.spool) > r->delivered_most)
         sim_fail(r->world->sim, "%s: a position beyond what Kafka said", r->name);
 }
 
@@ -107,119 +191,70 @@ static void after_reboot(struct collector_runner *r)
     }
 }
 
+static void configure(struct collector_runner *r)
+{
+    static char name[] = "", mode[] = "600", spool[] = "spool";
+    const struct collector_world *w = r->world;
+    r->config = (struct collector_config){.runner = r->name,
+                                          .region = r->region_name,
+                                          .clock = w->system_clock ? METER_CLOCK_SYSTEM : METER_CLOCK_EVENT,
+                                          .ingest_socket = name,
+                                          .ingest_socket_mode = mode,
+                                          .ingest_socket_owner = name,
+                                          .sandboxes_max = (int64_t)r->sandboxes_max,
+                                          .spool_dir = spool,
+                                          .spool_bytes_max = SPOOL_BYTES_MIN,
+                                          .spool_segment_bytes = w->segment_bytes,
+                                          .kafka_brokers = name,
+                                          .events_topic = name,
+                                          .cgroup_root = name,
+                                          .seal_interval_ms = SEAL_INTERVAL_MS,
+                                          .heartbeat_interval_ms = HEARTBEAT_INTERVAL_MS};
+}
+
+static enum sg_error open_and_listen(struct collector_runner *r)
+{
+    struct sim_actor *before = act(r);
+    collector_init(&r->collector, &r->config, &r->fault);
+    enum sg_error e = collector_open(&r->collector);
+    if (!e) {
+        expect_recovered(r);
+        after_reboot(r);
+        e = collector_listen(&r->collector);
+    }
+    act_no_more(before);
+    return e;
+}
+
 static void start(struct collector_runner *r)
 {
     struct collector_world *w = r->world;
-    struct meter_config m = {.runner = r->name,
-                             .region = collector_regions[r->region],
-                             .clock = w->system_clock ? METER_CLOCK_SYSTEM : METER_CLOCK_EVENT,
-                             .sandboxes_max = r->sandboxes_max};
-    struct spool_options o = {.directory = "spool",
-                              .runner = r->name,
-                              .now = {w->sim->now},
-                              .bytes_max = SPOOL_BYTES_MIN,
-                              .segment_bytes = w->segment_bytes,
-                              .io = &r->io};
-    struct sg_fault f = {0};
     r->disk.happens = disk_happens;
     r->disk.before = before_call;
     r->last_call = "";
     r->die_in_roll = false;
-    r->meter = meter_new(&m);
-    enum sg_error e = spool_open(&r->spool, &o, commit_recover, r->meter, &f);
-    if (e) {
-        bool may = e == SG_ERR_IO || e == SG_ERR_LIMIT;
-        sim_trace(w->sim, "%s: does not start: %s", r->name, f.text);
-        if (!may || w->sim->quiet) sim_fail(w->sim, "%s does not start: %s", r->name, f.text);
-        meter_free(r->meter);
-        disk_restart(&r->disk);
-        r->start_at = w->sim->now + (int64_t)sim_draw(w->sim, RESTART_MS);
+    configure(r);
+    enum sg_error e = open_and_listen(r);
+    r->alive = true;
+    if (!e) {
+        sim_trace(w->sim, "%s: starts, batch %llu, delivered %llu", r->name,
+                  (unsigned long long)spool_last_seq(&r->collector.spool),
+                  (unsigned long long)spool_delivered_seq(&r->collector.spool));
         return;
     }
-    sim_trace(w->sim, "%s: starts, batch %llu, delivered %llu", r->name, (unsigned long long)spool_last_seq(&r->spool),
-              (unsigned long long)spool_delivered_seq(&r->spool));
-    r->alive = true;
-    r->second_at = 0;
-    expect_recovered(r);
-    commit_init(&r->commit, &(struct commit_options){.meter = r->meter,
-                                                     .spool = &r->spool,
-                                                     .seal_interval_ms = SEAL_INTERVAL_MS,
-                                                     .heartbeat_interval_ms = HEARTBEAT_INTERVAL_MS,
-                                                     .durable = durable});
-    sessions_init(&r->sessions, &(struct sessions_options){.meter = r->meter, .counters = &r->counters});
-    shipper_plan_init(&r->plan, spool_delivered_seq(&r->spool), r->index + 1);
-    after_reboot(r);
-    if (commit_roll(&r->commit, &f)) release(r);
+    bool may = e == SG_ERR_IO || e == SG_ERR_LIMIT;
+    sim_trace(w->sim, "%s: does not start: %s", r->name, r->fault.text);
+    if (!may || w->sim->quiet) sim_fail(w->sim, "%s does not start: %s", r->name, r->fault.text);
+    release(r);
 }
 
 /* ---- a turn ---- */
-
-static enum sg_error send_batches(struct collector_runner *r, struct sg_fault *f)
-{
-    for (uint64_t seq; (seq = shipper_plan_next(&r->plan, spool_durable_seq(&r->spool)));) {
-        const uint8_t *batch;
-        size_t length;
-        enum sg_error e = spool_read(&r->spool, seq, &batch, &length, f);
-        if (e) return e;
-        if (!collector_producer_send(r->producer, seq, batch, length, collector_wall_now(r))) break;
-        shipper_plan_sent(&r->plan, length);
-        if (r->plan.sent_seq - r->plan.reported_seq > SHIPPER_WINDOW_MESSAGES ||
-            r->plan.window_bytes >= SHIPPER_WINDOW_BYTES + BATCH_BYTES_MAX)
-            sim_fail(r->world->sim, "%s: the window is passed", r->name);
-    }
-    return SG_OK;
-}
-
-static enum sg_error ship(struct collector_runner *r, struct boot_ms now, struct sg_fault *f)
-{
-    struct boot_ms next = {UINT64_MAX};
-    struct collector_report got;
-    enum sg_error e = SG_OK;
-    if (!r->producer && shipper_plan_may_start(&r->plan, now)) {
-        r->producer = collector_producer_open(r->world, r->index);
-        if (!r->producer) shipper_plan_not_started(&r->plan, now);
-    }
-    if (r->producer) {
-        while (!r->plan.doubt && collector_producer_report(r->producer, &got)) {
-            (void)shipper_plan_report(&r->plan, got.seq, got.bytes, got.delivered);
-            if (got.delivered && got.seq > r->delivered_most) r->delivered_most = got.seq;
-        }
-        e = spool_delivered(&r->spool, r->plan.reported_seq, f);
-        if (!e) e = send_batches(r, f);
-        if (e) return e;
-        if (shipper_plan_retires(&r->plan, spool_delivered_seq(&r->spool), now)) {
-            collector_producer_close(r->producer);
-            r->producer = NULL;
-        }
-    }
-    shipper_plan_mark(&r->plan, spool_delivered_seq(&r->spool), spool_durable_seq(&r->spool), now);
-    if (spool_cursor_saved(&r->spool) || !shipper_plan_saves_cursor(&r->plan, now, &next)) return SG_OK;
-    return spool_save_cursor(&r->spool, f);
-}
-
-static void take_again(struct collector_runner *r)
-{
-    sessions_continue(&r->sessions);
-    for (size_t i = 0; i < r->sources; i++)
-        for (size_t k = 0; k < 2; k++) session_take(&r->source[i].session[k]);
-}
-
-static enum sg_error work(struct collector_runner *r, struct boot_ms now, struct sg_fault *f)
-{
-    enum sg_error e = SG_OK;
-    if (r->world->sim->now >= r->second_at) {
-        r->second_at = r->world->sim->now + METER_TICK_MS;
-        e = commit_tick(&r->commit, now, f);
-        if (e || r->commit.blocked) return e;
-    }
-    return commit_step(&r->commit, now, r->sessions.wants_seal, f);
-}
 
 /* What has a limit is within it, also while nobody reads or nothing can be sent. */
 static void expect_limits(struct collector_runner *r)
 {
     struct meter_stats stats;
-    meter_stats(r->meter, &stats);
+    meter_stats(r->collector.meter, &stats);
     r->world->late |= stats.late_events > 0;
     if (stats.sandboxes > r->sandboxes_max)
         sim_fail(r->world->sim, "%s: %zu sandboxes of %zu", r->name, stats.sandboxes, r->sandboxes_max);
@@ -232,33 +267,50 @@ static void expect_limits(struct collector_runner *r)
     r->world->sim->checks++;
 }
 
+/* What was taken is durable, and the shell is left in order. */
+static void stop(struct collector_runner *r)
+{
+    struct sim_actor *before = act(r);
+    enum sg_error e = collector_end(&r->collector);
+    act_no_more(before);
+    sim_trace(r->world->sim, "%s: was asked to stop", r->name);
+    if (e && e != SG_ERR_IO) sim_fail(r->world->sim, "%s does not stop: %s", r->name, r->fault.text);
+    if (!e && !r->collector.commit.blocked && meter_dirty(r->collector.meter))
+        sim_fail(r->world->sim, "%s has stopped, and what it had taken is not durable", r->name);
+    release(r);
+}
+
 void collector_program_turn(struct collector_runner *r)
 {
-    struct boot_ms now = collector_boot_now(r);
-    struct sg_fault f = {0};
+    struct boot_ms now = collector_boot_now(r), next;
     if (!r->alive && r->world->sim->now >= r->start_at) start(r);
     if (!r->alive) return;
     if (collector_fault(r->world, SIM_COLLECTOR_KILLED)) {
         r->die_in_roll = sim_draw(r->world->sim, 3) == 0;
         if (!r->die_in_roll) r->disk.dies_at = r->disk.calls + 1 + sim_draw(r->world->sim, CALLS_TO_LIVE);
     }
-    bool was_blocked = r->commit.blocked != COMMIT_NOT_BLOCKED;
-    enum sg_error e = was_blocked ? commit_unblock(&r->commit, &f) : work(r, now, &f);
-    if (!e && r->commit.blocked)
-        sessions_pause(&r->sessions);
-    else if (!e && (was_blocked || r->sessions.wants_seal))
-        take_again(r);
-    if (!e) e = ship(r, now, &f);
+    if (collector_fault(r->world, SIM_COLLECTOR_STOPS)) return stop(r);
+    struct sim_actor *before = act(r);
+    enum sg_error e = collector_turn(&r->collector, now, &next);
+    act_no_more(before);
     expect_limits(r);
     if (!e) return;
-    sim_trace(r->world->sim, "%s: ends: %s", r->name, f.text);
+    sim_trace(r->world->sim, "%s: ends: %s", r->name, r->fault.text);
     if (!r->disk.dead && (e != SG_ERR_IO || r->world->sim->quiet))
-        sim_fail(r->world->sim, "%s ends: %s", r->name, f.text);
+        sim_fail(r->world->sim, "%s ends: %s", r->name, r->fault.text);
     release(r);
+}
+
+void collector_program_health(struct collector_runner *r, struct health_report *out)
+{
+    struct sim_actor *before = act(r);
+    health_judge(&r->collector.health, out);
+    act_no_more(before);
 }
 
 bool collector_program_quiet(const struct collector_runner *r)
 {
-    return r->alive && !r->commit.blocked && !meter_dirty(r->meter) && !r->reboot &&
-           spool_delivered_seq(&r->spool) == spool_last_seq(&r->spool);
+    const struct collector *c = &r->collector;
+    return r->alive && !c->commit.blocked && !meter_dirty(c->meter) && !r->reboot &&
+           spool_delivered_seq(&c->spool) == spool_last_seq(&c->spool);
 }

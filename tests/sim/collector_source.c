@@ -371,7 +371,7 @@ static bool leaves_a_hole(const struct collector_source *c, uint64_t n)
 {
     const struct collector_boot *boot = &c->boot[c->boots - 1];
     return n >= c->life[c->lives - 1].first_n && n >= c->sent_most &&
-           n + 1 >= meter_next_n(c->runner->meter, c->session[c->slot].source) && n + 2 <= boot->count &&
+           n + 1 >= meter_next_n(c->runner->collector.meter, c->session[c->slot].source) && n + 2 <= boot->count &&
            boot->line[n + 1].bad != BAD_JSON_WITHOUT_N;
 }
 

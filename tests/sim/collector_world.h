@@ -1,25 +1,25 @@
-/* The world of collectors: supervisors that follow ingest.md to the letter, the real sessions, parser, meter, commits,
- * spool and shipper's plan on a disk that loses what was not synced, and a broker that loses replies, refuses, moves
+/* The world of collectors: supervisors that follow ingest.md to the letter, the program that ships, but for files,
+ * sockets and librdkafka, on a disk that loses what was not synced, and a broker that loses replies, refuses, moves
  * its leaders and lets requests of dead producers land late. The events topic that comes of it is struct events_log,
  * for who wants to read on.
  *
  * collector.c           the schedule: what happens to whom, then quiet
  * collector_source.c    supervisors: lines kept until they are acknowledged, sent again, adopted after a lost spool
- * collector_program.c   the shell around the code that ships; kills, recovery
- * collector_broker.c    producers and the topic
+ * collector_program.c   the program's life; its files and sockets
+ * collector_broker.c    its producers, and the topic
+ * collector_health.c    what it must tell of itself
  * collector_oracle.c    what must come out, by arithmetic of its own, against every batch of the topic
  *
  * CLOCKS  s->now is true UTC. A host's boot clock counts from its boot; its wall clock is true time and a skew. */
 #ifndef SIM_COLLECTOR_WORLD_H
 #define SIM_COLLECTOR_WORLD_H
 
-#include "collector/commit.h"
+#include "collector/collector.h"
 #include "collector/session.h"
-#include "collector/shipper_plan.h"
-#include "collector/spool.h"
+#include "collector/shipper_producer.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/events_log.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/ports.h"
 
 enum {
     COLLECTOR_RUNNERS = 2,
@@ -117,18 +117,17 @@ struct collector_message {
 };
 
 /* librdkafka's producer and its one request in flight: the first `flight` messages of the queue. */
-struct collector_producer {
+struct producer {
     bool used, open, broken;
+    bool knows; /* the topic */
+    bool held;  /* it is not reaped */
+    struct collector_runner *runner;
     uint32_t partition;
     struct collector_message queue[COLLECTOR_QUEUE];
     size_t queued, flight, reports;
     bool appended; /* the request in flight is in the log, its reply is not here */
     int64_t at;    /* when the next thing happens */
-    struct collector_report {
-        uint64_t seq;
-        size_t bytes;
-        bool delivered;
-    } report[COLLECTOR_QUEUE];
+    struct producer_news report[COLLECTOR_QUEUE];
 };
 
 /* One host: its disk, its collector, its supervisors. */
@@ -141,6 +140,7 @@ struct collector_runner {
     size_t sandboxes_max;
     bool reboot, lose_spool; /* as soon as that can be */
     bool disk_full, die_in_roll;
+    int64_t has_room_at;   /* its spool, as of the last look (collector_health.c) */
     const char *last_call; /* of the disk */
     struct disk disk;
     struct spool_io io;
@@ -148,14 +148,13 @@ struct collector_runner {
     struct collector_source source[COLLECTOR_SOURCES];
     /* the program, while it runs */
     bool alive;
-    int64_t start_at, second_at;
-    struct spool spool;
-    struct meter *meter;
+    int64_t start_at;
+    struct sim_actor actor;
+    char region_name[4];
+    struct collector_config config;
+    struct collector collector;
+    struct sg_fault fault; /* what its last failure was */
     struct sessions sessions;
-    struct counters counters;
-    struct commit commit;
-    struct shipper_plan plan;
-    struct collector_producer *producer;
     uint64_t epochs, delivered_most;
 };
 
@@ -167,8 +166,9 @@ struct collector_world {
     uint64_t segment_bytes;
     unsigned runners, regions;
     struct collector_runner runner[COLLECTOR_RUNNERS];
-    struct collector_producer producer[COLLECTOR_PRODUCERS];
+    struct producer producer[COLLECTOR_PRODUCERS];
     int64_t broker_away_until;
+    bool broker_silent; /* in quiet */
     bool wall_stepped, late;
     struct events_log log;
 };
@@ -179,9 +179,9 @@ extern const char *const collector_regions[COLLECTOR_REGIONS];
 /* One of the world's faults happens now; never in quiet. */
 bool collector_fault(struct collector_world *w, enum sim_fault kind);
 /* What stands before segment_bytes is set. */
-void collector_begin(struct collector_world *w);
+void collectors_begin(struct collector_world *w);
 /* Frees what w holds. */
-void collector_end(struct collector_world *w);
+void collectors_end(struct collector_world *w);
 /* A step of the storm at the time of now: misfortunes, supervisors, programs, broker. */
 void collector_act(struct collector_world *w);
 /* A step of the quiet, a moment later; finish: everything that lives is destroyed. */
@@ -216,28 +216,28 @@ struct collector_life *collector_life(struct collector_source *c);
 
 /* ---- the program ---- */
 
+/* The runner whose program is in the middle of something. */
+struct collector_runner *collector_acting(void);
 /* One turn of its loop, or an attempt to start. */
 void collector_program_turn(struct collector_runner *r);
 /* It is gone at once. */
 void collector_program_kill(struct collector_runner *r);
+/* What it says of itself. */
+void collector_program_health(struct collector_runner *r, struct health_report *out);
 /* Nothing is left to be done. */
 bool collector_program_quiet(const struct collector_runner *r);
 
 /* ---- the broker ---- */
 
-/* NULL: none can be had. */
-struct collector_producer *collector_producer_open(struct collector_world *w, uint32_t partition);
-/* What was in flight may still land. */
-void collector_producer_close(struct collector_producer *p);
-/* False: its queue is full. Copies. */
-bool collector_producer_send(struct collector_producer *p, uint64_t seq, const uint8_t *bytes, size_t length,
-                             struct wall_ms time);
-/* Takes one delivery report. */
-bool collector_producer_report(struct collector_producer *p, struct collector_report *out);
 /* Requests reach the broker and replies come back, up to now. */
 void collector_broker_turn(struct collector_world *w);
 bool collector_broker_quiet(const struct collector_world *w);
 void collector_broker_destroy(struct collector_world *w);
+
+/* ---- health ---- */
+
+/* At rest: who misses something says so in time, and all is well again (collector_health.c). */
+void collector_check_health(struct collector_world *w);
 
 /* ---- the oracle ---- */
 

@@ -287,7 +287,7 @@ static ssize_t disk_pwritev(void *arg, int fd, const struct iovec *iov, int coun
 {
     struct disk *d = arg;
     if (!begin(d, "write")) return -1;
-    if (happens(d, DISK_FULL)) return fails(ENOSPC);
+    if (happens(d, DISK_FULL_FOR_A_WRITE)) return fails(ENOSPC);
     if (happens(d, DISK_WRITE_FAILS)) return fails(EIO);
     size_t all = 0, done = 0;
     for (int i = 0; i < count; i++) all += iov[i].iov_len;

@@ -25,7 +25,8 @@ enum disk_event {
     DISK_WRITE_FAILS,
     DISK_READ_FAILS,
     DISK_SYNC_FAILS,
-    DISK_FULL, /* for a new file, for reserved space, for a write */
+    DISK_FULL,             /* for a new file, for reserved space */
+    DISK_FULL_FOR_A_WRITE, /* also in space that was reserved: of a file system that writes elsewhere */
 };
 
 /* length bytes, then zeros up to size. */

@@ -87,6 +87,8 @@
     X(COUNTERS_BEGIN_ANEW, "all counters of a sandbox begin anew")                                                     \
     X(SOURCE_FLOODS, "a supervisor says a thousand lines that are refused, and reads nothing")                         \
     X(TABLE_FULL, "a collector may hold few sandboxes")                                                                \
-    X(SOURCE_TALKS_NONSENSE, "a supervisor says what is refused, or what ends its session")
+    X(SOURCE_TALKS_NONSENSE, "a supervisor says what is refused, or what ends its session")                            \
+    X(COLLECTOR_STOPS, "a collector is asked to stop")                                                                 \
+    X(PRODUCER_FULL, "a producer takes no batch just now")
 
 #endif

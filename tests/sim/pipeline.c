@@ -173,7 +173,7 @@ static void begin(struct pipeline_world *w)
     w->collectors->sim = s;
     w->collectors->skew_ms_most = SKEW_MS_MOST;
     w->collectors->sleep_ms_most = SLEEP_MS_MOST;
-    collector_begin(w->collectors);
+    collectors_begin(w->collectors);
     w->rollup = zeroed(sizeof *w->rollup);
     w->rollup->sim = s;
     w->rollup->parts = w->collectors->runners;
@@ -204,7 +204,7 @@ static void end(struct pipeline_world *w)
     redis_store_free(w->store);
     w->rollup->log = (struct events_log){0}; /* it is the collectors' */
     rollup_end(w->rollup);
-    collector_end(w->collectors);
+    collectors_end(w->collectors);
     free(w->rollup);
     free(w->collectors);
     free(w->sum);

@@ -41,9 +41,15 @@ static int64_t read_clock(void)
     return now;
 }
 
+/* Of the host of whoever acts. */
+static struct boot_ms boot_at(int64_t now)
+{
+    return (struct boot_ms){(uint64_t)(now - (acting && acting->booted_at ? acting->booted_at : BOOTED))};
+}
+
 struct boot_ms clock_boot(void)
 {
-    return (struct boot_ms){(uint64_t)(sim->now - BOOTED)};
+    return boot_at(sim->now);
 }
 struct wall_ms clock_wall(void)
 {
@@ -116,7 +122,14 @@ bool loop_stopping(const struct loop *l)
 struct boot_ms loop_now(const struct loop *l)
 {
     (void)l;
-    return (struct boot_ms){(uint64_t)(read_clock() - BOOTED)};
+    return boot_at(read_clock());
+}
+
+/* Nothing waits for a loop here. */
+int loop_wake_fd(const struct loop *l)
+{
+    (void)l;
+    return -1;
 }
 
 void service_ready(void) {}

@@ -10,7 +10,8 @@
 struct sim_actor {
     char name[16];
     bool dead, stopping;
-    int64_t skew_ms; /* of its wall clock */
+    int64_t skew_ms;   /* of its wall clock */
+    int64_t booted_at; /* when its host's boot clock began; 0: like the others' */
     /* Others may go on: called wherever a program may be interrupted. NULL: nowhere but in its calls. */
     void (*interrupted)(void *arg);
     void *arg;

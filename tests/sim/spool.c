@@ -19,7 +19,8 @@ static bool disk_happens(void *arg, enum disk_event event)
     struct spool_world *w = arg;
     switch (event) {
     case DISK_KEEPS: return sim_draw(w->sim, 2);
-    case DISK_FULL: return w->full;
+    case DISK_FULL:
+    case DISK_FULL_FOR_A_WRITE: return w->full;
     case DISK_WRITE_SHORT: return fault(w, SIM_WRITE_SHORT);
     case DISK_WRITE_FAILS: return fault(w, SIM_WRITE_FAILS);
     case DISK_SYNC_FAILS: return fault(w, SIM_SYNC_FAILS);

@@ -1,4 +1,4 @@
-/* The collector's tables: configuration keys and counters. */
+/* The collector's configuration keys. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,11 +64,3 @@ const struct config_table collector_config_table = {.program = "sandglass-collec
                                                     .count = sizeof keys / sizeof *keys,
                                                     .struct_bytes = sizeof(struct collector_config),
                                                     .check = check};
-
-#define REFUSED_SPEC(name_, text_, help_)                                                                              \
-    {.name = "sandglass_collector_refused_total",                                                                      \
-     .labels = "code=\"" text_ "\"",                                                                                   \
-     .type = COUNTER,                                                                                                  \
-     .help = "lines and sessions refused since the start, by error code (proto/ingest.md)"},
-const struct counter_spec collector_counter_specs[COLLECTOR_COUNTER_COUNT] = {COLLECTOR_COUNTERS(COUNTERS_SPEC)
-                                                                                  INGEST_ERRORS(REFUSED_SPEC)};
