@@ -44,6 +44,7 @@ static void settle_down(struct billing_world *w, struct billing_store *t)
 {
     struct sim *s = w->sim;
     for (int i = 0; i < LAST_FLUSHES; i++) billing_store_flush(t);
+    bool back = sim_fault(s, SIM_VIEW_ROLLED_BACK); /* when everything is at rest */
     s->quiet = true;
     billing_quiet(w);
     if (sim_draw(s, 2)) billing_check_told(w, settle, t);
@@ -55,6 +56,12 @@ static void settle_down(struct billing_world *w, struct billing_store *t)
         billing_quiet_step(w, zombies);
         resting = zombies || w->records > records || !billing_at_rest(w) ? 0 : resting + 1;
         records = w->records;
+        if (back && resting == REST_STEPS / 2) {
+            back = false;
+            resting = 0;
+            billing_store_roll_back(t);
+            billing_store_settle(t);
+        }
         if (i == YOUNG_STEPS) billing_check_young(w);
     }
     if (!s->failed && sim_draw(s, 4) == 0) billing_check_health(w);

@@ -63,13 +63,13 @@ static void configure(struct billing_world *w, struct exporter_config *c, char *
                                   .runner_grace_ms = 5 * MINUTE_MS};
 }
 
-/* Mostly so small that they are reached. What is held for people never takes all the room: they would look. */
+/* Often so small that they are reached. What is held for people never takes all the room: they would look. */
 static void limit(struct billing_world *w, struct billing_exporter *x)
 {
     struct sim *s = w->sim;
     x->exporter.rows_most = sim_draw(s, 3) ? 1 + sim_draw(s, 4) : VIEW_ROWS_MAX;
     x->exporter.results_most =
-        sim_draw(s, 3) ? (size_t)x->config.stripe_concurrency + 1 + sim_draw(s, 3) : EXPORTER_RESULTS_MAX;
+        sim_draw(s, 2) ? (size_t)x->config.stripe_concurrency + 1 + sim_draw(s, 3) : EXPORTER_RESULTS_MAX;
     billing_make_room(w, x);
 }
 

@@ -97,13 +97,13 @@ static void misfortune(struct billing_world *w, struct billing_exporter *x)
     if (billing_fault(w, SIM_EXPORTER_ADDED)) new_exporter(w);
     if (x->alive && billing_fault(w, SIM_EXPORTER_REMOVED)) x->actor.stopping = true;
     if (billing_fault(w, SIM_METER_OFF)) w->meter_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
-    if (billing_fault(w, SIM_KEY_REVOKED)) w->key_off_until = s->now + (int64_t)sim_draw(s, 4 * HOUR_MS);
-    if (billing_fault(w, SIM_FOREIGN_WRITER)) billing_foreign_event(w);
     if (billing_fault(w, SIM_WALL_CLOCK_STEPS)) x->actor.skew_ms = a_step(s);
     if (billing_fault(w, SIM_SUMMARY_LAGS)) {
         w->lags_until = s->now + (int64_t)sim_draw(s, 50 * HOUR_MS);
         w->lag_ms = sim_draw(s, 2) ? BILLING_LAG_MS : 1 + (int64_t)sim_draw(s, BILLING_LAG_MS);
     }
+    if (billing_fault(w, SIM_KEY_REVOKED)) w->key_off_until = s->now + (int64_t)sim_draw(s, 3 * HOUR_MS);
+    if (sim_draw(s, 3) == 0 && billing_fault(w, SIM_FOREIGN_WRITER)) billing_foreign_event(w); /* its mark remains */
 }
 
 void billing_start(struct billing_world *w, struct sim *s, int64_t start, const struct billing_view *view,
@@ -114,7 +114,7 @@ void billing_start(struct billing_world *w, struct sim *s, int64_t start, const 
     w->start = start;
     w->view = view;
     w->punctual = punctual;
-    w->open_most = sim_draw(s, 3) ? 1 + sim_draw(s, 6) : EXPORTER_OPEN_MAX;
+    w->open_most = sim_draw(s, 4) ? EXPORTER_OPEN_MAX : 1 + sim_draw(s, 6);
     w->remembers_ms = remembers[sim_draw(s, sizeof remembers / sizeof *remembers)];
     w->x = calloc(BILLING_EXPORTERS, sizeof *w->x);
     if (!w->x) abort();

@@ -9,6 +9,7 @@
 
 enum { PARTITIONS = 2, RUNNERS = 2, PROJECTS = 2, MESSAGES_MAX = 2048, VIEWS_KEPT = 64 };
 enum { GRACE_MS = 10 * MINUTE_MS, CLOSE_DELAY_MS = MINUTE_MS, ADVANCE_MS_MAX = 12 * MINUTE_MS };
+enum { UNCUT_CHANCES = 4 };
 #define FOREVER_MS (INT64_C(1) << 50)
 
 /* A cell's sums below an offset. */
@@ -152,12 +153,38 @@ static const struct redis *earlier(const struct billing_store *t)
     return &t->kept[(t->keeps - 1 - back) % VIEWS_KEPT];
 }
 
+/* Of a state with today's vector: an hour that is due in it has other cells there than today. */
+static bool lacks_of_a_due_hour(const struct billing_store *t, const struct redis *r)
+{
+    for (int i = 0; i < PARTITIONS * BILLING_TEAMS * BILLING_HOURS; i++) {
+        int p = i / (BILLING_TEAMS * BILLING_HOURS), team = i / BILLING_HOURS % BILLING_TEAMS, hour = i % BILLING_HOURS;
+        const uint64_t *then = r->cell[p][team][hour], *now = t->redis.cell[p][team][hour];
+        bool due = r->due[0][team][hour] || r->due[PARTITIONS - 1][team][hour];
+        if (due && memcmp(then, now, sizeof r->cell[p][team][hour]) != 0) return true;
+    }
+    return false;
+}
+
+/* The newest such: what a flush that was cut has written is gone, and the vector does not tell. NULL: there is none. */
+static const struct redis *uncut(const struct billing_store *t)
+{
+    unsigned most = t->keeps < VIEWS_KEPT ? t->keeps : VIEWS_KEPT;
+    for (unsigned back = 1; back <= most; back++) {
+        const struct redis *r = &t->kept[(t->keeps - back) % VIEWS_KEPT];
+        if (memcmp(r->vector, t->redis.vector, sizeof r->vector) == 0 && lacks_of_a_due_hour(t, r)) return r;
+    }
+    return NULL;
+}
+
 void billing_store_flush(struct billing_store *t)
 {
     int p = (int)sim_draw(t->s, PARTITIONS);
     uint64_t from = t->redis.vector[p], ahead = t->messages[p] - from;
-    if (fault(t, SIM_VIEW_ROLLED_BACK)) {
-        t->redis = *earlier(t);
+    const struct redis *worst = uncut(t); /* it lasts until the next flush only */
+    bool back = fault(t, SIM_VIEW_ROLLED_BACK);
+    for (int i = 0; i < UNCUT_CHANCES && worst && !back; i++) back = fault(t, SIM_VIEW_ROLLED_BACK);
+    if (back) {
+        t->redis = worst && sim_draw(t->s, 4) ? *worst : *earlier(t);
         keep(t);
     } else if (sim_draw(t->s, 8) == 0 && fault(t, SIM_VIEW_EMPTIED)) {
         t->redis = (struct redis){0};
@@ -165,6 +192,12 @@ void billing_store_flush(struct billing_store *t)
     } else {
         flush(t, p, sim_draw(t->s, 2) ? t->messages[p] : from + (ahead ? 1 + sim_draw(t->s, ahead) : 0));
     }
+}
+
+void billing_store_roll_back(struct billing_store *t)
+{
+    t->redis = *earlier(t);
+    keep(t);
 }
 
 void billing_store_settle(struct billing_store *t)

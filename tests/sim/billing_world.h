@@ -267,6 +267,8 @@ const struct billing_view *billing_store_view(struct billing_store *t);
 void billing_store_usage(struct billing_store *t);
 /* A flush of the roll-up; cut, or the view is rolled back or emptied, by the world's faults. */
 void billing_store_flush(struct billing_store *t);
+/* It is rolled back, whatever the faults. */
+void billing_store_roll_back(struct billing_store *t);
 /* All runners have nothing left, and all of it is flushed. */
 void billing_store_settle(struct billing_store *t);
 
