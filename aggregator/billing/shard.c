@@ -365,10 +365,12 @@ enum sg_error shard_cycle(struct exporter *x, struct shard *s, struct sg_fault *
     if (unread) log_event(LOG_ERROR, "fields_not_read", "shard=%u hash=due fields=%" PRIu64, s->index, unread);
     const struct cycle c = cycle_at(x, s, &head);
     size_t count = cycle_groups(&c, x->due, due_count, x->groups, &s->round);
-    for (size_t i = 0, n; i < count && e == SG_OK && s->book.open_count < x->open_most; i += n) {
+    size_t i = 0;
+    for (size_t n; i < count && e == SG_OK && s->book.open_count < x->open_most; i += n) {
         n = count - i < VIEW_HOURS_MAX ? count - i : VIEW_HOURS_MAX;
         e = cycle_part(x, s, &x->groups[i], n, f);
     }
+    if (e == SG_OK) s->round.waiting += count - i; /* until fewer are open */
     if (wrapped) {
         if (e == SG_OK) s->tally = s->round;
         s->round = (struct cycle_tally){0};

@@ -120,9 +120,41 @@ static void check_shards(struct billing_world *w, const struct billing_exporter 
     }
 }
 
+/* Closed ones, all of whose usage is in; of this world's own view. */
+static size_t hours_due(const struct billing_world *w)
+{
+    struct cycle_due due[BILLING_DUE_MAX];
+    struct view_head head;
+    bool is_due[BILLING_KEYS] = {false}, is_short[BILLING_KEYS] = {false};
+    size_t count = w->view->due(w->view->arg, due), hours = 0;
+    w->view->head(w->view->arg, &head);
+    for (size_t i = 0; i < count; i++) {
+        int key = billing_index_of(w, due[i].team.s, billing_meters[0].meter.field, due[i].hour);
+        struct wall_ms closed_at = {due[i].hour.v + HOUR_MS + w->view->close_delay_ms};
+        is_due[key] = watermark_passed(head.mark, closed_at);
+        is_short[key] |= head.vouched[due[i].partition] < due[i].offset;
+    }
+    for (int i = 0; i < BILLING_KEYS; i++) hours += is_due[i] && !is_short[i];
+    return hours;
+}
+
+/* Behind a cycle in quiet each hour that is still due is told of, also one that there was no room to plan. */
+static void check_waiting(struct billing_world *w, const struct billing_exporter *x, uint64_t incarnation,
+                          struct boot_ms cycle)
+{
+    const struct shard *s = &x->exporter.shard[0];
+    bool whole = s->log && s->incarnation == incarnation && s->next_cycle.v != cycle.v && !s->cycle_fault.code;
+    if (!w->sim->quiet || !w->view->head || !whole) return;
+    w->sim->checks++;
+    size_t due = hours_due(w), told = s->tally.waiting + s->tally.pending + s->tally.held + s->tally.unread;
+    if (told < due) sim_fail(w->sim, "%zu hours are due, and %s tells of %zu", due, x->actor.name, told);
+}
+
 void billing_exporter_turn(struct billing_world *w, struct billing_exporter *x)
 {
     struct sg_fault f = {0};
+    uint64_t incarnation = x->exporter.shard[0].incarnation;
+    struct boot_ms cycle = x->exporter.shard[0].next_cycle;
     struct sim_actor *acting = ports_act(&x->actor);
     x->busy = true;
     enum sg_error e = exporter_turn(&x->exporter, &f);
@@ -130,6 +162,7 @@ void billing_exporter_turn(struct billing_world *w, struct billing_exporter *x)
     if (e != SG_OK && !x->actor.dead) sim_fail(w->sim, "%s stops: %s", x->actor.name, f.text);
     check_shards(w, x);
     billing_check_denied(w, x);
+    check_waiting(w, x, incarnation, cycle);
     x->busy = false;
     (void)ports_act(acting);
     if (x->actor.dead || x->actor.stopping) {

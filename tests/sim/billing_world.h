@@ -1,7 +1,8 @@
 /* The world of billing: a view whose cells, vector and `due` may be torn and rolled back, a ledger that fences and
  * loses commits, exporters with their zombies, a network that delays, and a Stripe that refuses, throttles, fails
- * before and after it commits, forgets identifiers after a day, drops events that it accepted, switches meters off, and
- * whose summaries lag, are behind, or show nonsense. After the model of design.md, section 6; time is in milliseconds.
+ * before and after it commits, forgets identifiers after a day, drops events that it accepted, switches meters off and
+ * revokes keys, takes events of others, and whose summaries lag, are behind, or show nonsense. After the model of
+ * design.md, section 6; time is in milliseconds.
  *
  * The exporters are the program's own: exporter.c, pusher.c, shard.c and everything under them. What is ours are the
  * things they talk to: txlog.h (ledgers.h), stripe_client.h, view.h (in this world only: the joined one has the code
