@@ -140,13 +140,13 @@ static int billed_key(struct billing_world *w, const struct book *b)
     return -1;
 }
 
-/* Of a world of one shard. */
+/* Of this world's own view, and so of one shard. */
 static void meters_are_replaced(struct billing_world *w)
 {
     struct sim *s = w->sim;
     const struct exporter *x = &w->x[w->owner].exporter;
     size_t requests = w->requests;
-    int key = w->view->late ? billed_key(w, &x->shard[0].book) : -1;
+    int key = billed_key(w, &x->shard[0].book);
     if (key < 0) return;
     w->replaced = true;
     start_anew(w);
@@ -169,6 +169,6 @@ void billing_last_act(struct billing_world *w)
         ledger_loses_its_end(w);
     else if (happens(w, SIM_CONTROL_BROKEN))
         chain_breaks(w);
-    else if (happens(w, SIM_METER_REPLACED))
+    else if (w->view->late && happens(w, SIM_METER_REPLACED))
         meters_are_replaced(w);
 }
