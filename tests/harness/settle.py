@@ -6,6 +6,7 @@ its end as of then; for every hour that is closed by its shard's watermark, the 
 and the exporter has written down that it was so; and no other hour is billed, for a watermark that a rebuild begins anew is not in yet. Keys and texts: proto/redis.md, proto/ledger.md, proto/control.md.
 """
 import json
+import re
 import subprocess
 import time
 
@@ -150,6 +151,24 @@ def unbilled(pipeline, customers):
             elif wanted and books.get((number, team, hour, meter)) != wanted:
                 reasons.append("%s of hour %d: billed, and not written down yet" % (meter, hour))
     return reasons
+
+
+def unarchived(pipeline, before_ms, kinds=b"hd"):
+    """Whether windows of these kinds that begin before then wait for the archive."""
+    hashes = pipeline.redis.hashes([b"sg:{s%d}:arch" % number for number in range(config.SHARDS)])
+    return any(field[:1] in kinds and int(field.split(b":")[1]) * 1000 < before_ms for fields in hashes.values() for field in fields)
+
+
+def archived_to(pipeline, ends):
+    """Whether the newest archived marks reach those ends of the events topic."""
+    text = subprocess.run(["kcat", "-C", "-b", pipeline.kafka.brokers, "-t", pipeline.made["topics"]["ledger"], "-o", "beginning", "-e", "-q",
+                           "-X", "isolation.level=read_committed"], capture_output=True, timeout=30, check=True).stdout.decode()
+    reach = {}
+    for partition, fields in re.findall(r'"archive_marks","at":\d+,"partition":(\d+),"part":\d+}\n([^{]*)', text):
+        at = re.search(r"^at\t(\d+)$", fields, re.MULTILINE)
+        if at:
+            reach[int(partition)] = max(reach.get(int(partition), 0), int(at[1]))
+    return all(reach.get(partition, 0) >= end for partition, end in ends.items())
 
 
 def settle(pipeline, timeout_s, report=lambda text: None, customers=None):

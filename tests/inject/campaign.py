@@ -17,6 +17,7 @@ OBJECTS = {
     "collector-start": ["program"], "collector-recovery": ["program"],
     "collector-r1": ["program", "librdkafka", "libmicrohttpd"],
     "aggregator": ["program", "librdkafka", "libmicrohttpd", "libhiredis"],
+    whole.RESTORE: ["program", "librdkafka", "libhiredis"],
     "exporter": ["program", "librdkafka", "libmicrohttpd", "libhiredis", "libcurl"],
 }
 PROGRAMS = tuple(OBJECTS)

@@ -2,11 +2,14 @@
 
 A CASE    The program is killed and started with the fault. A supervisor sends an hour of events. When all of it is rolled up and billed, or the
           program has ended, or time is up, the program is asked to end; unless all is settled, one without a fault is started in its place.
+RESTORE   The same with an aggregator that finds Redis empty: the events topic has forgotten what the archive had in the first such case, so those
+          hours come from there and from nowhere else.
 PROMISES  As in lone.py; and after each case the equation, to the unit, from the first case on: what was acknowledged = what the view's hours say
           = what Stripe would bill for the hours that are closed (all of them, at a case's end) and the teams that have customers.
 """
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -14,7 +17,7 @@ import time
 from harness import settle
 from harness.lone_collector import Books
 from harness.pipeline import Pipeline, http_get
-from harness.process import HarnessError, Process
+from harness.process import HarnessError, Process, wait_for
 from harness.redis import RedisError
 
 from . import library
@@ -24,7 +27,9 @@ from .verdict import FAILED, NOT_REACHED, SURVIVED, Broken, Case, judge_end
 HOUR_S, START_S = 3600, 1_763_884_800
 TEAMS, CUSTOMERS = 3, {"team-1": "cus_one", "team-2": "cus_two"}  # team-3 has none: pending
 ROUNDS = 2
-ONCE_S, EVER_S, STOP_S, AGAIN_S = 12, 2.5, 20, 40
+RESTORE = "aggregator-restore"
+ONCE_S, STOP_S, AGAIN_S = 12, 20, 40
+EVER_S = {RESTORE: 4}  # the others 2.5; restoring takes more than a second
 # More calls in less time than in a pipeline for people.
 SETTINGS = {"collector": {"seal_interval": "20ms", "heartbeat_interval": "300ms", "spool_segment_bytes": "1k"},
             "aggregator": {"flush_interval": "50ms"},
@@ -53,7 +58,7 @@ class World:
 
     def __init__(self, folder):
         shutil.rmtree(folder, ignore_errors=True)
-        self.failed = False
+        self.failed = self.forgotten = False
         self.folder, self.hours, self.events, self.books = folder, 0, [], Books(wall_ms=START_S * 1000)
         self.pipeline = Tight.create(folder, bound=True, clock="event")
         try:
@@ -116,22 +121,44 @@ class World:
         if stats["double_counted"] or stats["value_conflicts"] or stats["set_decreases"]:
             raise Broken("Stripe was told twice, or otherwise: %s" % stats)
 
+    def _empty(self):
+        """An empty Redis, which nobody restores yet."""
+        if not self.forgotten:
+            self._forget()
+        self.pipeline.programs["aggregator"].kill()
+        self.pipeline.redis.flush_all()
+
+    def _forget(self):
+        """The log has nothing below the archived marks any more."""
+        aggregator, _ = self._start(RESTORE)
+        self.next_hour()
+        if not self.feeder.feed(len(self.events), AGAIN_S) or self.settled(time.monotonic() + AGAIN_S, aggregator.alive):
+            raise HarnessError("not settled before anything is forgotten: %s" % self.differences()[:3])
+        topic, closed_ms = self.pipeline.made["topics"]["events"], (START_S + self.hours * HOUR_S) * 1000
+        wait_for("the hours to be archived", lambda: not settle.unarchived(self.pipeline, closed_ms, b"h"), AGAIN_S)
+        ends = self.pipeline.kafka.end_offsets(topic)
+        wait_for("the archived marks to reach as far", lambda: settle.archived_to(self.pipeline, ends), AGAIN_S, pause_s=0.5)
+        self.pipeline.kafka.forget_below(topic, ends)
+        self.forgotten = True
+
+    def _process(self, name):
+        return self.pipeline.programs["aggregator" if name == RESTORE else name]
+
     def _start(self, name, environment=None):
-        process = self.pipeline.programs[name]
+        process = self._process(name)
         process.kill()
         with open(process.log_file, "ab") as log:
             begin = log.tell()
-        if environment is None:
-            self.pipeline.spawn(name)
-        else:
-            self.pipeline.spawn(name, environment)
+        self.pipeline.spawn(process.name, environment)
         return process, begin
 
     def _with_fault(self, name, objects, fault, report):
         """(how it ended, as judge_end wants it, whether all was settled): one run."""
+        if name == RESTORE:
+            self._empty()
         process, begin = self._start(name, library.environment(report, objects, fault))
         self.next_hour()
-        until = time.monotonic() + (EVER_S if fault and fault.ever else ONCE_S)
+        until = time.monotonic() + (EVER_S.get(name, 2.5) if fault and fault.ever else ONCE_S)
         fed = self.feeder.feed(len(self.events), until - time.monotonic())
         settled = fed and not self.settled(until, process.alive)
         asked = process.alive()
@@ -150,11 +177,13 @@ class World:
         (code, log, _), settled = self._with_fault(name, objects, None, report)
         if code or not settled:
             raise HarnessError("the run without a fault failed: %d, %s\n%s" % (code, self.differences()[:3], log))
+        if name == RESTORE and not re.search(r" event=shard_restored shard=\d+ cells=[1-9]", log):
+            raise HarnessError("nothing was restored from the archive\n" + log)
         return library.read_report(report)
 
     def run(self, name, fault):
         """One case."""
-        case, report = Case(name.partition("-")[0], fault), os.path.join(self.folder, "report")
+        case, report = Case("aggregator restore" if name == RESTORE else name.partition("-")[0], fault), os.path.join(self.folder, "report")
         try:
             ended, settled = self._with_fault(name, fault.objects, fault, report)
             case.result, case.why = judge_end(fault, *ended)
@@ -171,7 +200,7 @@ class World:
         return case
 
     def _recovered(self, name, settled):
-        process = self.pipeline.programs[name]
+        process = self._process(name)
         until = time.monotonic() + AGAIN_S
         if not settled and (not self.feeder.feed(len(self.events), AGAIN_S) or self.settled(until, process.alive)):
             raise Broken("not settled without a fault: %s" % self.differences()[:3])

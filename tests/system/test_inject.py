@@ -13,9 +13,9 @@ from inject.verdict import FAILED, NOT_REACHED
 
 pytestmark = pytest.mark.xdist_group("inject")  # they share worlds
 SEED = int(os.environ.get("SANDGLASS_INJECT_SEED", "1"))
-# How many cases, and which library's calls fail beside the program's own.
-SAMPLE = {"collector-start": (9, None), "collector-recovery": (9, None), "collector-r1": (14, "librdkafka"), "aggregator": (8, "libhiredis"),
-          "exporter": (8, "libcurl")}
+# How many cases, and whose calls fail.
+SAMPLE = {"collector-start": (9, {"program"}), "collector-recovery": (9, {"program"}), "collector-r1": (14, {"program", "librdkafka"}),
+          "aggregator": (6, {"program", "libhiredis"}), "exporter": (8, {"program", "libcurl"}), "aggregator-restore": (3, {"libhiredis"})}
 
 
 @pytest.fixture(scope="module", name="worlds")
@@ -39,9 +39,9 @@ def fixture_worlds():
 
 @pytest.mark.parametrize("program", SAMPLE)
 def test_whatever_call_fails_nothing_is_lost_or_doubled_and_every_stop_says_why(worlds, program):
-    count, library = SAMPLE[program]
+    count, objects = SAMPLE[program]
     world = worlds(program)
-    faults = campaign.choose(world, program, {"program", library})
+    faults = campaign.choose(world, program, objects)
     cases = [world.run(program, fault) for fault in campaign.sample(faults, count, SEED)]
     print("\n".join(map(str, cases)))
     broken = ["%s\nagain: python3 -m inject --program %s --fault '%s'" % (case, program, case.fault) for case in cases if case.result == FAILED]

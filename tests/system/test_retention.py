@@ -1,9 +1,6 @@
 """The log forgets: what was archived outlives it, what nobody has any more is told as a loss, and only that."""
-import re
-import subprocess
-
 from conftest import CUSTOMERS, assert_exact, assert_settled
-from harness import config, settle
+from harness import settle
 from harness.fleet import Fleet
 from harness.pipeline import metric
 from harness.process import wait_for
@@ -17,24 +14,6 @@ STOP, CONT = 19, 18
 def log_lost(pipeline):
     """How many offsets the aggregator says that it has missed."""
     return metric(pipeline.ops_url("aggregator"), "sandglass_aggregator_log_lost_total")
-
-
-def unarchived(pipeline, before_ms):
-    """Whether windows that begin before then wait for the archive."""
-    hashes = pipeline.redis.hashes([b"sg:{s%d}:arch" % number for number in range(config.SHARDS)])
-    return any(int(field.split(b":")[1]) * 1000 < before_ms for fields in hashes.values() for field in fields)
-
-
-def archived_marks(pipeline):
-    """{partition: how far its newest archived marks reach}."""
-    text = subprocess.run(["kcat", "-C", "-b", pipeline.kafka.brokers, "-t", pipeline.made["topics"]["ledger"], "-o", "beginning", "-e", "-q",
-                           "-X", "isolation.level=read_committed"], capture_output=True, timeout=30, check=True).stdout.decode()
-    reach = {}
-    for partition, fields in re.findall(r'"archive_marks","at":\d+,"partition":(\d+),"part":\d+}\n([^{]*)', text):
-        at = re.search(r"^at\t(\d+)$", fields, re.MULTILINE)
-        if at:
-            reach[int(partition)] = max(reach.get(int(partition), 0), int(at[1]))
-    return reach
 
 
 def run_fleet(pipeline, name, start_ms):
@@ -55,8 +34,8 @@ def test_what_the_log_has_forgotten_is_in_the_archive_or_told(make_pipeline):
     ends = pipeline.kafka.end_offsets(topic)
     second = run_fleet(pipeline, "second", LATER_MS)  # with it the days of the first are over
     assert_settled(pipeline)
-    wait_for("the first one's windows to be archived", lambda: not unarchived(pipeline, START_MS + 48 * HOUR_MS), 60, pause_s=0.5)
-    wait_for("the archived marks to reach as far", lambda: all(archived_marks(pipeline).get(p, 0) >= end for p, end in ends.items()), 60, pause_s=1)
+    wait_for("the first one's windows to be archived", lambda: not settle.unarchived(pipeline, START_MS + 48 * HOUR_MS), 60, pause_s=0.5)
+    wait_for("the archived marks to reach as far", lambda: settle.archived_to(pipeline, ends), 60, pause_s=1)
     pipeline.kafka.forget_below(topic, ends)
     pipeline.programs["aggregator"].kill()
     pipeline.redis.flush_all()
