@@ -1,6 +1,7 @@
 """The longer form: every fault at every call, or a sample of them, or one that is named.
 
-    PYTHONPATH=tests python3 -m inject [--program NAME]... [--objects NAME]... [--calls NAME,...] [--sample N --seed S] [--worlds N] [--fault TEXT]
+    PYTHONPATH=tests python3 -m inject [--program NAME]... [--objects NAME]... [--calls NAME,...] [--all-calls] [--sample N --seed S] [--worlds N]
+                                      [--fault TEXT]
 
 Prints every stop and every failure as it ends, then the table. The exit code is 1 when a promise was not kept.
 """
@@ -21,6 +22,7 @@ def main():
     parser.add_argument("--program", action="append", choices=campaign.PROGRAMS, help="only this one; may be repeated")
     parser.add_argument("--objects", action="append", help="only calls made by this object; may be repeated")
     parser.add_argument("--calls", type=lambda text: set(text.split(",")), help="only these calls")
+    parser.add_argument("--all-calls", action="store_true", help="every call of a kind, however many there are")
     parser.add_argument("--sample", type=int, help="only so many cases of each program")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--worlds", type=int, default=1, help="so many pipelines side by side")

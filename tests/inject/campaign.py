@@ -57,7 +57,7 @@ def make_world(program, folder):
     return (Lone if program in LONE else whole.World)(folder)
 
 
-def choose(world, program, objects=None, calls=None):
+def choose(world, program, objects=None, calls=None, every=False):
     """All cases of a program: faults, by what a run without one has called."""
     found = []
     for name in OBJECTS[program]:
@@ -66,7 +66,7 @@ def choose(world, program, objects=None, calls=None):
         counts = world.count(program, name)
         if name in ABORTS_WITHOUT_MEMORY:
             counts.pop("memory")
-        found += enumerate_faults(counts, name, calls)
+        found += enumerate_faults(counts, name, calls, every)
     return found
 
 
@@ -89,7 +89,7 @@ def plan(options, programs):
         if not options.fault:
             world = make_world(program, os.path.join(options.dir, program + "-count"))
             try:
-                faults = choose(world, program, options.objects, options.calls)
+                faults = choose(world, program, options.objects, options.calls, options.all_calls)
             finally:
                 world.close()
         cases.append((program, sample(faults, options.sample, options.seed)))

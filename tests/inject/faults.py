@@ -4,7 +4,7 @@ A call that is interrupted, or would block, for ever is no failure of a machine 
 """
 from .library import Fault
 
-FIRST, LAST = 100, 20
+FIRST, MIDDLE, LAST = 100, 20, 20  # of many calls of one kind
 KILLS = "KILL_BEFORE KILL_AFTER"
 # call: (what happens once, what happens from then on)
 FILES = {
@@ -62,16 +62,20 @@ REST = {
 TABLE = {**FILES, **SOCKETS, **REST}
 
 
-def _numbers(count):
-    """1 .. count; of many alike, the first and the last ones."""
-    return range(1, count + 1) if count <= FIRST + LAST else [*range(1, FIRST + 1), *range(count - LAST + 1, count + 1)]
+def _numbers(count, every):
+    """1 .. count; of many, unless every one is wanted, the first and the last ones, and some evenly spaced in between."""
+    between = count - FIRST - LAST
+    if every or between <= MIDDLE:
+        return range(1, count + 1)
+    middle = [FIRST + between * step // (MIDDLE + 1) for step in range(1, MIDDLE + 1)]
+    return [*range(1, FIRST + 1), *middle, *range(count - LAST + 1, count + 1)]
 
 
-def enumerate_faults(counts, objects="program", calls=None):
-    """Every fault at every call that a counting run has made: {call: count} gives 1 .. count."""
+def enumerate_faults(counts, objects="program", calls=None, every=False):
+    """Every fault at the calls that a counting run has made, {call: count}: at all of them, or see _numbers."""
     for call, (once, ever) in TABLE.items():
         if calls is not None and call not in calls:
             continue
-        for nth in _numbers(counts.get(call, 0)):
+        for nth in _numbers(counts.get(call, 0), every):
             yield from (Fault(call, nth, kind, False, objects) for kind in once.split())
             yield from (Fault(call, nth, kind, True, objects) for kind in ever.split())
