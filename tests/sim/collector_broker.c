@@ -7,6 +7,7 @@
 #include "tests/sim/collector_world.h"
 
 enum { ROUND_TRIP_MS = 40, AWAY_MS = 90 * SECOND_MS, LATE_MS = 2 * MINUTE_MS, REQUEST_MESSAGES_MAX = 8 };
+enum { LARGE_LEAST = 200, LARGE_MORE = 4000 };
 
 /* ---- as the shipper's producers (collector/shipper_producer.h) ---- */
 
@@ -142,6 +143,21 @@ static void land(struct collector_world *w, struct producer *p)
     p->used = false;
 }
 
+static void refuse(struct producer *p)
+{
+    p->broken = true;
+    p->flight = 0;
+    report(p, p->queued, false);
+}
+
+/* A message of the request is larger than the topic takes now. */
+static bool holds_large(const struct collector_world *w, const struct producer *p)
+{
+    bool large = false;
+    for (size_t i = 0; i < p->flight; i++) large |= p->queue[i].length > w->message_bytes_most;
+    return large && w->sim->now < w->large_refused_until;
+}
+
 static void step(struct collector_world *w, struct producer *p)
 {
     struct sim *s = w->sim;
@@ -160,15 +176,17 @@ static void step(struct collector_world *w, struct producer *p)
         p->at = s->now + (int64_t)sim_draw(s, ROUND_TRIP_MS);
         return;
     }
+    if (holds_large(w, p)) {
+        refuse(p);
+        return;
+    }
     if (collector_fault(w, SIM_LEADER_MOVES)) { /* the request is sent again, to the next leader */
         p->at = s->now + (int64_t)sim_draw(s, SECOND_MS);
         return;
     }
     if (collector_fault(w, SIM_DELIVERY_FAILS)) {
         if (sim_draw(s, 2)) append_flight(w, p);
-        p->broken = true;
-        p->flight = 0;
-        report(p, p->queued, false);
+        refuse(p);
         return;
     }
     append_flight(w, p);
@@ -183,6 +201,11 @@ void collector_broker_turn(struct collector_world *w)
 {
     if (collector_fault(w, SIM_BROKER_AWAY)) /* now and then long enough for the window to fill */
         w->broker_away_until = w->sim->now + (int64_t)sim_draw(w->sim, sim_draw(w->sim, 4) ? AWAY_MS : 10 * AWAY_MS);
+    if (collector_fault(w, SIM_MESSAGE_TOO_LARGE)) {
+        w->large_refused_until = w->sim->now + (int64_t)sim_draw(w->sim, AWAY_MS);
+        w->message_bytes_most = LARGE_LEAST + sim_draw(w->sim, LARGE_MORE);
+    }
+    if (w->sim->quiet) w->large_refused_until = 0;
     if (w->sim->quiet) w->broker_away_until = w->broker_silent ? INT64_MAX : 0;
     if (w->sim->now < w->broker_away_until) return;
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++) {

@@ -167,8 +167,9 @@ struct collector_world {
     unsigned runners, regions;
     struct collector_runner runner[COLLECTOR_RUNNERS];
     struct producer producer[COLLECTOR_PRODUCERS];
-    int64_t broker_away_until;
-    bool broker_silent; /* in quiet */
+    int64_t broker_away_until, large_refused_until;
+    size_t message_bytes_most; /* until then */
+    bool broker_silent;        /* in quiet */
     bool wall_stepped, late;
     struct events_log log;
 };

@@ -89,6 +89,7 @@
     X(TABLE_FULL, "a collector may hold few sandboxes")                                                                \
     X(SOURCE_TALKS_NONSENSE, "a supervisor says what is refused, or what ends its session")                            \
     X(COLLECTOR_STOPS, "a collector is asked to stop")                                                                 \
-    X(PRODUCER_FULL, "a producer takes no batch just now")
+    X(PRODUCER_FULL, "a producer takes no batch just now")                                                             \
+    X(MESSAGE_TOO_LARGE, "brokers refuse what is large, until somebody lets them take it")
 
 #endif
