@@ -5,6 +5,7 @@
  *
  * collector.c           the schedule: what happens to whom, then quiet
  * collector_source.c    supervisors: lines kept until they are acknowledged, sent again, adopted after a lost spool
+ * collector_text.c      what they say, as bytes
  * collector_program.c   the program's life; its files and sockets
  * collector_broker.c    its producers, and the topic
  * collector_health.c    what it must tell of itself
@@ -214,6 +215,16 @@ bool collector_source_quiet(const struct collector_source *c);
 void collector_source_destroy(struct collector_source *c);
 /* The life that goes on. */
 struct collector_life *collector_life(struct collector_source *c);
+
+/* ---- their texts ---- */
+
+enum { COLLECTOR_LINE_BYTES = 1024 }; /* a line has fewer, and INGEST_LINE_BYTES_MAX more when it is too long */
+
+/* Line n of the present boot, into room for it. Returns its end. */
+char *collector_put_line(const struct collector_source *c, uint64_t n, char *out);
+/* A greeting that begins so, up to its version. */
+char *collector_put_hello(const struct collector_source *c, const char *version, const char *name, uint64_t boot,
+                          int64_t wall, char *out);
 
 /* ---- the program ---- */
 
