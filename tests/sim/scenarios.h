@@ -361,7 +361,7 @@ static const struct sim_scenario {
      "pipeline",
      "a host is gone for good: what it had delivered is billed, its silence is a gap, and nobody waits for it",
      {{SIM_RUNNER_VANISHES, SCENARIO_OFTEN},
-      {SIM_COLLECTOR_KILLED, SCENARIO_SOME},
+      {SIM_COLLECTOR_KILLED, SCENARIO_OFTEN},
       {SIM_REQUEST_LANDS_LATE, SCENARIO_MOSTLY},
       {SIM_SPOOL_LOST, SCENARIO_OFTEN},
       {SIM_REDIS_EMPTIED, SCENARIO_SOME},
