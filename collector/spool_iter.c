@@ -73,6 +73,7 @@ enum sg_error spool_iter_open(struct spool_iter *it, const char *path, struct sg
     if (stat(path, &st)) {
         e = sg_fail(f, errno == ENOENT ? SG_ERR_NOT_FOUND : SG_ERR_IO, "open: %s", strerrordesc_np(errno));
     } else if (S_ISDIR(st.st_mode)) {
+        if (spool_iter_cursor(path, &it->cursor, NULL)) it->cursor = (struct spool_cursor){0};
         it->directory_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         e = it->directory_fd < 0 ? sg_fail(f, SG_ERR_IO, "open: %s", strerrordesc_np(errno)) : list(it, f);
         if (!e && !it->count) e = sg_fail(f, SG_ERR_NOT_FOUND, "no segment in the directory");
@@ -207,7 +208,8 @@ static enum sg_error judge(struct spool_iter *it, struct sg_fault *f)
     size_t got = 0, reach = 0;
     enum sg_error e = find_end(it, &end, &other);
     if (!e && end == it->offset && it->offset > SPOOL_HEADER_BYTES) return SG_OK;
-    if (!e && (it->index + 1 < it->count || it->offset == SPOOL_HEADER_BYTES)) return SG_ERR_CORRUPT;
+    bool delivered = it->cursor.epoch == it->epoch && it->cursor.delivered_seq >= it->next_seq;
+    if (!e && (it->index + 1 < it->count || it->offset == SPOOL_HEADER_BYTES || delivered)) return SG_ERR_CORRUPT;
     if (!e) e = read_tail(it, (size_t)(end - it->offset) + SPOOL_RECORD_HEADER_BYTES, &got, &other);
     if (!e) reach = spool_records_reach(it->buffer, got);
     if (!e && reach > got) e = read_tail(it, reach, &got, &other);

@@ -34,8 +34,9 @@ struct spool_iter {
     struct spool_header header;
     bool entered; /* header was read */
     uint64_t size, offset;
-    uint64_t next_seq; /* 0: any, as at the start and behind damage */
-    uint64_t epoch;    /* 0: not known yet */
+    uint64_t next_seq;          /* 0: any, as at the start and behind damage */
+    uint64_t epoch;             /* 0: not known yet */
+    struct spool_cursor cursor; /* of the directory; generation 0: none */
     uint8_t *buffer;
     size_t buffer_bytes;
 };
