@@ -484,7 +484,6 @@ void collector_tell(struct collector_world *w, unsigned runner, struct collector
     for (size_t i = 0; i < check.epochs; i++)
         if (!newest || check.epoch[i].number > newest->number) newest = &check.epoch[i];
     if (newest) {
-        out->batches = newest->seq;
         out->sent_ms = newest->sent_ms;
         out->complete_through = newest->complete_through;
     }

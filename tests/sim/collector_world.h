@@ -273,8 +273,7 @@ struct collector_told {
     uint64_t events, refused;
     struct collector_gap gap[COLLECTOR_GAPS_MAX];
     size_t gaps;
-    uint64_t batches;                  /* of its newest epoch */
-    int64_t sent_ms, complete_through; /* of the last of them */
+    int64_t sent_ms, complete_through; /* of the last batch of its newest epoch */
 };
 void collector_tell(struct collector_world *w, unsigned runner, struct collector_told *out);
 

@@ -129,6 +129,18 @@ static void exporters_rest(struct pipeline_world *w)
     }
 }
 
+/* From the archive and the log; and then all is as it was. */
+static void rebuild(struct pipeline_world *w)
+{
+    struct redis_state before[SHARDS_MOST] = {0};
+    rollup_rebuild(w->rollup, before);
+    for (uint32_t i = 0; i < w->rollup->shards; i++) {
+        if (!w->sim->failed) rollup_check_same(w->rollup, &before[i], &w->rollup->shard[i].now);
+        redis_state_destroy(&w->rollup->shard[i].now);
+        w->rollup->shard[i].now = before[i];
+    }
+}
+
 static void settle_down(struct pipeline_world *w)
 {
     struct sim *s = w->sim;
@@ -145,6 +157,7 @@ static void settle_down(struct pipeline_world *w)
     s->now += 4 * PLAN_ATTEMPT_MS + BILLING_SLACK_MS;
     billing_deliver(w->billing);
     billing_check(w->billing);
+    if (!s->failed && sim_draw(s, 4) == 0) rebuild(w);
     billing_last_act(w->billing);
 }
 

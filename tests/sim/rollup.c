@@ -279,17 +279,22 @@ static void month_passes(struct rollup_world *w)
     s->quiet = w->hurried = false;
 }
 
-static void rebuild(struct rollup_world *w, size_t processes)
+void rollup_rebuild(struct rollup_world *w, struct redis_state before[static SHARDS_MOST])
 {
-    struct redis_state before[SHARDS_MOST] = {0};
     for (size_t i = 0; i < PROCESSES; i++) rollup_process_end(w, &w->process[i]);
     for (uint32_t s = 0; s < w->shards; s++) {
         before[s] = w->shard[s].now;
         w->shard[s].now = (struct redis_state){0};
     }
-    for (size_t i = 0; i < processes; i++) process_added(w);
+    for (uint64_t i = 1 + sim_draw(w->sim, 2); i > 0; i--) process_added(w);
     w->hurried = true;
     rollup_settle(w, false);
+}
+
+static void rebuild(struct rollup_world *w)
+{
+    struct redis_state before[SHARDS_MOST] = {0};
+    rollup_rebuild(w, before);
     if (!w->sim->failed) rollup_check_answers(w);
     for (uint32_t s = 0; s < w->shards; s++) {
         if (!w->sim->failed) rollup_check_rebuilt(w, s, &before[s], &w->shard[s].now);
@@ -368,7 +373,8 @@ bool rollup_schedule(struct sim *s)
         if (!s->failed) quiet(w);
     }
     if (!s->failed && sim_draw(s, 3) == 0) rollup_check_health(w);
-    if (!s->failed) rebuild(w, 1 + sim_draw(s, 2));
+    if (!s->failed) rebuild(w);
+    if (!s->failed && sim_draw(s, 8) == 0) rebuild(w); /* as any other does */
     if (!s->failed) rollup_check_damage(w);
     rollup_end(w);
     free(w);

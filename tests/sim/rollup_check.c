@@ -389,6 +389,7 @@ static bool rebuilt(const struct rollup_world *w, const struct redis_key *k)
     struct oracle_name name = {0};
     const char *text = name_of(k);
     if (strncmp(text, "marks:", 6) == 0 || strncmp(text, "gaps:", 5) == 0) return true;
+    if (w->others) return strncmp(text, "u:", 2) == 0 || strncmp(text, "r:", 2) == 0; /* no month passes */
     if (strncmp(text, "u:", 2) == 0)
         return rollup_name(k, &name) && (name.window != WINDOW_MINUTE || name.start >= w->era_start);
     if (strncmp(text, "r:", 2) == 0) return w->sandbox[sandbox_of(k)].era == w->era;
@@ -421,11 +422,16 @@ static void check_held(struct rollup_world *w, const struct redis_state *a, cons
     }
 }
 
+void rollup_check_same(struct rollup_world *w, const struct redis_state *before, const struct redis_state *now)
+{
+    check_held(w, before, now);
+    check_held(w, now, before);
+}
+
 void rollup_check_rebuilt(struct rollup_world *w, uint32_t shard, const struct redis_state *before,
                           const struct redis_state *now)
 {
     struct look l = {.w = w, .shard = shard, .s = now, .sums_known = true};
-    check_held(w, before, now);
-    check_held(w, now, before);
+    rollup_check_same(w, before, now);
     if (!w->sim->failed) look_at(&l, true);
 }

@@ -203,6 +203,8 @@ void rollup_twins(struct rollup_world *w);
 void rollup_two_lost(struct rollup_world *w);
 /* A flush that was given up arrives between two chunks of the next one, which knows more. */
 void rollup_flushes_meet(struct rollup_world *w);
+/* In quiet: all shards are emptied, which they were before, and others fill them anew. */
+void rollup_rebuild(struct rollup_world *w, struct redis_state before[static SHARDS_MOST]);
 /* In quiet: turns until everything that is committed is in, and, archived, in the archive. */
 void rollup_settle(struct rollup_world *w, bool archived);
 
@@ -278,5 +280,7 @@ void rollup_check_health(struct rollup_world *w);
  * indexed and reported. */
 void rollup_check_rebuilt(struct rollup_world *w, uint32_t shard, const struct redis_state *before,
                           const struct redis_state *now);
+/* The same of the bytes alone. */
+void rollup_check_same(struct rollup_world *w, const struct redis_state *before, const struct redis_state *now);
 
 #endif
