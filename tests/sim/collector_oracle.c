@@ -218,8 +218,9 @@ static void expect_life(struct check *k, struct collector_source *c, const struc
     }
     for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
         if (!o.box[i].alive) continue;
+        bool begun = life->begun_ms > o.newest && boot->line[life->last_n].box == i;
         if (life->rebooted)
-            destroy(&o, &o.box[i], o.newest, REASON_HOST);
+            destroy(&o, &o.box[i], begun ? life->begun_ms : o.newest, REASON_HOST);
         else if (o.box[i].running)
             span(&o, &o.box[i], o.newest);
     }
@@ -335,7 +336,7 @@ static void fold_batch(struct check *k, const struct batch *b, const struct even
     uint8_t sha256[SHA256_BYTES];
     batch_sha256(m->bytes, m->length, sha256);
     s->checks++;
-    s->rows += batch_row_count(b);
+    if (!k->each) s->rows += batch_row_count(b); /* once */
     if (batch_row_count(b) > METER_BATCH_ROWS_MAX || m->length > BATCH_BYTES_MAX)
         sim_fail(s, "%s batch %" PRIu64 ": %zu rows in %zu bytes", k->r->name, b->seq, batch_row_count(b), m->length);
     if (strcmp(b->runner, k->r->name) != 0) sim_fail(s, "a batch of %s in the partition of %s", b->runner, k->r->name);

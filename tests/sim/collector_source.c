@@ -328,6 +328,15 @@ static bool says(const char *line, const char *format, ...)
     return strcmp(line, text) == 0;
 }
 
+/* The first greeting of a boot that was taken holds for it. */
+static void anchor(struct collector_source *c)
+{
+    struct collector_life *life = collector_life(c);
+    if (life->anchored) return;
+    life->anchored = true;
+    life->offset = c->hello_offset;
+}
+
 static void take_answer(struct collector_source *c, const char *line)
 {
     struct sim *s = sim_of(c);
@@ -356,7 +365,10 @@ static void take_answer(struct collector_source *c, const char *line)
     if (n > boot_of(c)->count)
         sim_fail(s, "%s %s: ack %llu of %llu", c->runner->name, c->name, n, (unsigned long long)boot_of(c)->count);
     if (!fresh && n > c->acked) c->acked = n;
-    if (!c->greeted) c->sent = c->acked;
+    if (!c->greeted) {
+        c->sent = c->acked;
+        anchor(c); /* a greeting that had to wait for a seal */
+    }
     c->greeted = true;
 }
 
@@ -415,11 +427,7 @@ static bool send(struct collector_source *c, bool all)
     session_received(session, bytes);
     c->out_used -= bytes;
     memmove(c->out, c->out + bytes, c->out_used);
-    struct collector_life *life = collector_life(c);
-    if (session->state == SESSION_GREETED && !life->anchored) {
-        life->anchored = true;
-        life->offset = c->hello_offset;
-    }
+    if (session->state == SESSION_GREETED) anchor(c);
     return true;
 }
 
