@@ -169,7 +169,7 @@ static uint64_t begun_ms(const struct collector_runner *r, const struct collecto
     char id[ID_BYTES_MAX + 1];
     if (n >= boot->count || boot->line[n].bad || boot->line[n].owner != c->index) return 0;
     snprintf(id, sizeof id, "x%u-%u-%u", r->index, c->index, boot->line[n].box);
-    const struct sandbox *s = table_find(&r->meter->table, id);
+    const struct sandbox *s = table_find(&r->collector.meter->table, id);
     return s && s->state == SANDBOX_RUNNING && s->open_ms <= boot->line[n].boot_ms ? s->open_ms : 0;
 }
 
