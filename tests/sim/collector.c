@@ -9,7 +9,7 @@
 
 enum {
     STEPS_LEAST = 30,
-    STEPS_MORE = 100,
+    STEPS_MORE = 70,
     QUIET_STEPS = 1000, /* of 200 ms on average: what lands late does so within two minutes */
     LINES_A_STEP = 12,
     STEPS_A_FLOOD = 32, /* it may begin in one step of so many: it is a lot */
@@ -185,7 +185,7 @@ static void settle_down(struct collector_world *w)
     s->quiet = true;
     int steps = 0;
     while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
-    if (!s->failed && steps < QUIET_STEPS && sim_draw(s, 4) == 0) collector_check_health(w);
+    if (!s->failed && steps < QUIET_STEPS && sim_draw(s, 6) == 0) collector_check_health(w);
     if (!s->failed) collector_quiet_step(w, true); /* what lives ends, so that all of it is metered */
     while (!s->failed && steps < QUIET_STEPS && !collector_at_rest(w)) steps++, collector_quiet_step(w, false);
     if (steps == QUIET_STEPS) sim_fail(s, "no progress: not at rest after %d quiet steps", QUIET_STEPS);

@@ -59,12 +59,13 @@ static void expect_green(struct collector_world *w)
 
 void collector_check_health(struct collector_world *w)
 {
+    collector_quiet_step(w, false); /* what the storm had still in store is over */
     bool broker = sim_draw(w->sim, 2);
     int64_t begun = w->sim->now;
     w->broker_silent = broker;
     for (size_t k = 0; k < w->runners; k++) w->runner[k].disk_full = !broker;
     while (w->sim->now < begun + SILENCE_MS && !w->sim->failed) {
-        step(w, LINES_A_STEP);
+        step(w, broker ? 1 : LINES_A_STEP);
         if (w->sim->now >= begun + TOLD_MS && !w->sim->failed) expect_red(w, broker);
     }
     w->broker_silent = false;
