@@ -35,7 +35,7 @@ struct collector_config {
 /* Keys, defaults and help. */
 extern const struct config_table collector_config_table;
 
-/* All fields are its own. */
+/* main.c runs its loop, shows its health and counters, and tells its fault; all else is its own. */
 struct collector {
     const struct collector_config *config;
     struct loop loop;
@@ -63,7 +63,7 @@ SG_MUST_USE enum sg_error collector_listen(struct collector *c);
  * CORRUPT, NOMEM. */
 SG_MUST_USE enum sg_error collector_turn(struct collector *c, struct boot_ms now, struct boot_ms *next);
 /* What was taken becomes durable, if nothing has gone wrong. What went wrong, then or before. */
-enum sg_error collector_end(struct collector *c);
+SG_MUST_USE enum sg_error collector_end(struct collector *c);
 /* Frees; also what was only begun. */
 void collector_destroy(struct collector *c);
 

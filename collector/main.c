@@ -1,4 +1,4 @@
-/* sandglass-collector: its start. */
+/* sandglass-collector: its start, its main thread, its end. */
 #include <malloc.h>
 #include <stdlib.h>
 

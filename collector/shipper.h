@@ -1,8 +1,7 @@
 /* The shipper: carries the spool's batches to Kafka, in order, and moves the spool's position by delivery reports.
  *
  * The design and the failures stand at the top of shipper.c, its rules in shipper_plan.h. Runs in the main thread;
- * librdkafka's threads only wake it through wake_fd. It never waits for a broker longer than SHIPPER_METADATA_WAIT_MS
- * at a time. */
+ * librdkafka's threads only wake it through wake_fd. It never waits for a broker. */
 #ifndef COLLECTOR_SHIPPER_H
 #define COLLECTOR_SHIPPER_H
 
@@ -12,10 +11,7 @@
 
 #include "collector/shipper_plan.h"
 #include "collector/spool.h"
-#include "common/clock.h"
 #include "sandglass/error.h"
-
-enum { SHIPPER_METADATA_WAIT_MS = 50 }; /* longest time that one step blocks */
 
 /* Strings are copied. */
 struct shipper_config {

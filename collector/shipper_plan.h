@@ -1,14 +1,15 @@
 /* The shipper's rules: which batch goes next, what a delivery report means, when a producer must go, when the cursor is
- * written, how old the lag is. Pure: numbers and times, which never fall, in; decisions out; shipper.c carries them out
- * with librdkafka.
+ * written, how old the lag is. Pure: numbers and times, which never fall, in; decisions out; shipper.c carries them
+ * out.
  *
  * HAPPY PATH  may_start -> a producer -> next: a batch behind the last that was sent, while it fits the window -> sent
  *             -> report: in order, each by one -> reported is what the spool is told -> the cursor, once a second.
  * DOUBT       A report with an error or out of order, or what the caller calls doubt: nothing is sent any more and no
- *             report counts, until retire() has taken everything back to the spool's position. What is behind it is
- * sent again by the next producer, which waits for its backoff. INVARIANTS  the spool's position <= reported <= sent <=
- * durable; the batches in flight are reported + 1 .. sent, at most SHIPPER_WINDOW_MESSAGES, and SHIPPER_WINDOW_BYTES
- * and one batch. */
+ *             report counts, until shipper_plan_retires() has taken everything back to the spool's position. What is
+ *             behind it is sent again by the next producer, which waits for its backoff.
+ *
+ * INVARIANTS  the spool's position <= reported <= sent <= durable; the batches in flight are reported + 1 .. sent, at
+ *             most SHIPPER_WINDOW_MESSAGES, and SHIPPER_WINDOW_BYTES and one batch. */
 #ifndef COLLECTOR_SHIPPER_PLAN_H
 #define COLLECTOR_SHIPPER_PLAN_H
 

@@ -1,5 +1,6 @@
-/* The shipper's producers: librdkafka, one instance after the other, neither whose creation nor whose end the main
- * thread waits for. What is to be sent when, and what a report means, is the shipper's (shipper.c).
+/* The shipper's producers: librdkafka, one instance after the other. The main thread waits for none to end, but at the
+ * program's own end, and when no thread is to be had for it. What is to be sent when, and what a report means, is the
+ * shipper's (shipper.c).
  *
  * SETTINGS  what correctness or the memory bound rests on is not for the configuration to change: idempotence, acks of
  *           all, no message timeout, one request in flight.

@@ -84,7 +84,7 @@ def _added_up(windows, length_s):
 
 
 def _compare_steps(minutes, hours, days, differences):
-    """Every rollup is kept three times: all must say the same."""
+    """Every rollup is kept three times, minutes for 48 h from when they were sent: all must say the same."""
     for step, parts, whole in (("hour", _added_up(minutes, HOUR_S), hours), ("day", _added_up(hours, DAY_S), days)):
         differences.extend("%s %s %s %d: the %s says %s, its parts %s" % (*place, step, whole.get(place), parts.get(place))
                            for place in sorted(set(parts) | set(whole)) if parts.get(place) != whole.get(place))
@@ -137,7 +137,7 @@ def prove(pipeline, expect_files, customers):
     """Compare all books of a settled pipeline; `customers` is {team: customer}."""
     expected = load_expected(expect_files)
     hours, teams = [place[3] for place in expected], {place[0] for place in expected}
-    first, end = min(hours) // DAY_S * DAY_S, max(hours) + HOUR_S
+    first, end = min(hours) // DAY_S * DAY_S, (max(hours) // DAY_S + 1) * DAY_S
     rolled_up = load_rolled_up(pipeline, teams, first, end)
     billed, told = pipeline.billed(), pipeline.reconcile()
     pending = {row["meter"]: row["pending"] for row in told["meters"]}

@@ -36,6 +36,7 @@ struct producer *producer_start(const struct producer_settings *s)
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++)
         if (w->producer[i].held && w->producer[i].runner == s->runner)
             sim_fail(w->sim, "%s has two producers", s->runner->name);
+    if (collector_fault(w, SIM_PRODUCER_NOT_MADE)) return NULL;
     for (size_t i = 0; i < COLLECTOR_PRODUCERS; i++) {
         if (w->producer[i].used || w->producer[i].held) continue;
         w->producer[i] = (struct producer){
@@ -69,9 +70,10 @@ bool producer_reaped(struct producer *p, uint32_t wait_ms)
 bool producer_ready(struct producer *p, const char **fault)
 {
     const struct collector_world *w = p->runner->world;
-    if (p->knows || w->sim->now >= w->broker_away_until) return p->knows = true;
-    *fault = "no broker tells of the topic";
-    return false;
+    if (p->knows) return true;
+    p->knows = w->sim->now >= w->broker_away_until;
+    *fault = p->knows ? NULL : "no broker tells of the topic";
+    return p->knows;
 }
 
 /* Sent, and neither reported nor known to be. */
@@ -87,8 +89,10 @@ static void check_window(const struct producer *p)
 enum producer_sending producer_send(struct producer *p, uint64_t seq, const uint8_t *bytes, size_t length,
                                     const char **fault)
 {
-    (void)fault;
-    if (p->queued == COLLECTOR_QUEUE || collector_fault(p->runner->world, SIM_PRODUCER_FULL)) return PRODUCER_FULL;
+    struct sim *s = p->runner->world->sim;
+    *fault = "no memory for a message";
+    if (p->queued == COLLECTOR_QUEUE) return PRODUCER_FULL;
+    if (collector_fault(p->runner->world, SIM_PRODUCER_FULL)) return sim_draw(s, 4) ? PRODUCER_FULL : PRODUCER_FAILED;
     struct collector_message *m = &p->queue[p->queued++];
     *m = (struct collector_message){seq, malloc(length), length, collector_wall_now(p->runner)};
     if (!m->bytes) abort();
@@ -100,6 +104,14 @@ enum producer_sending producer_send(struct producer *p, uint64_t seq, const uint
 void producer_next(struct producer *p, struct producer_news *out)
 {
     *out = (struct producer_news){.kind = PRODUCER_NO_NEWS};
+    if (collector_fault(p->runner->world, SIM_PRODUCER_IN_TROUBLE)) {
+        p->useless = sim_draw(p->runner->world->sim, 2);
+        *out = (struct producer_news){.kind = PRODUCER_TROUBLE,
+                                      .fault = "a connection is gone",
+                                      .useless = p->useless,
+                                      .one_of_many = !p->useless && sim_draw(p->runner->world->sim, 2)};
+        return;
+    }
     if (!p->reports) return;
     *out = p->report[0];
     memmove(p->report, p->report + 1, --p->reports * sizeof *p->report);
@@ -165,7 +177,8 @@ static void step(struct collector_world *w, struct producer *p)
         land(w, p);
         return;
     }
-    if (p->broken) { /* behind a refused message nothing is sent */
+    if (p->useless) return; /* it sends nothing any more, nor says so again */
+    if (p->broken) {        /* behind a refused message nothing is sent */
         report(p, p->queued, false);
         return;
     }

@@ -122,7 +122,8 @@ struct collector_message {
 struct producer {
     bool used, open, broken;
     bool knows; /* the topic */
-    bool held;  /* it is not reaped */
+    bool useless;
+    bool held; /* it is not reaped */
     struct collector_runner *runner;
     uint32_t partition;
     struct collector_message queue[COLLECTOR_QUEUE];

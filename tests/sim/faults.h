@@ -89,7 +89,9 @@
     X(TABLE_FULL, "a collector may hold few sandboxes")                                                                \
     X(SOURCE_TALKS_NONSENSE, "a supervisor says what is refused, or what ends its session")                            \
     X(COLLECTOR_STOPS, "a collector is asked to stop")                                                                 \
-    X(PRODUCER_FULL, "a producer takes no batch just now")                                                             \
-    X(MESSAGE_TOO_LARGE, "brokers refuse what is large, until somebody lets them take it")
+    X(PRODUCER_FULL, "a producer does not take a batch")                                                               \
+    X(MESSAGE_TOO_LARGE, "brokers refuse what is large, until somebody lets them take it")                             \
+    X(PRODUCER_NOT_MADE, "no producer can be made")                                                                    \
+    X(PRODUCER_IN_TROUBLE, "a producer tells of trouble, and may send nothing any more")
 
 #endif

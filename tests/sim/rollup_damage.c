@@ -187,6 +187,31 @@ static bool find_cell(struct rollup_world *w, struct place *at, uint32_t partiti
     return false;
 }
 
+/* Whether a batch of these has a row of the day's cell. */
+static bool is_needed(const struct rollup_world *w, size_t first, const struct place *at)
+{
+    int64_t start;
+    uint32_t team;
+    char project[8], region[8];
+    const char *name = strchr(at->key, '}');
+    if (sscanf(name, "}:u:d:%" SCNd64 ":t%" SCNu32 ":%7[^:]:%7s", &start, &team, project, region) != 4) abort();
+    for (size_t i = first; i < w->batches; i++) {
+        const struct rollup_batch *m = &w->batch[i];
+        if ((m->runner % 2 == 1) != (strcmp(region, "us") == 0)) continue;
+        for (size_t k = m->row; k < m->row + m->row_count; k++) {
+            const struct rollup_row *r = &w->row[k];
+            bool call = r->kind == ROW_CALL;
+            uint32_t of_team = call ? r->sandbox % TEAMS : w->sandbox[r->sandbox].team;
+            uint32_t of_project = call ? r->sandbox / TEAMS : w->sandbox[r->sandbox].project;
+            if (r->kind != ROW_SLICE && r->kind != ROW_EXEC && !call) continue;
+            if (of_team == team && (of_project == 1) == (strcmp(project, "p1") == 0) &&
+                r->at - r->at % DAY_MS == start * SECOND_MS)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* Who needs it stops; it is not begun anew. Who does not need it goes on. */
 static void cell_cannot_be_read(struct rollup_world *w)
 {
@@ -197,6 +222,7 @@ static void cell_cannot_be_read(struct rollup_world *w)
     if (!find_cell(w, &at, partition)) return;
     set(w, &at, "nonsense");
     struct rollup_process *p = begin_alone(w);
+    size_t first = w->batches;
     for (uint32_t i = 0; i < w->runners; i++)
         if (w->runner[i].partition == partition) rollup_produce(w, &w->runner[i], false);
     rollup_runners_drain(w);
@@ -207,8 +233,8 @@ static void cell_cannot_be_read(struct rollup_world *w)
     }
     rollup_act(w, NULL);
     w->sim->checks++;
-    if (e && !strstr(f.text, "cannot be read"))
-        sim_fail(w->sim, "a cell is damaged, and who reads it says: %s", f.text);
+    if (e ? !strstr(f.text, "cannot be read") : is_needed(w, first, &at))
+        sim_fail(w->sim, "%s %s is damaged, and who needs it says: %s", at.key, at.field, e ? f.text : "nothing");
     if (strcmp(field_of(w, &at)->text, "nonsense") != 0)
         sim_fail(w->sim, "%s %s was damaged, and is written over", at.key, at.field);
     set(w, &at, at.text);

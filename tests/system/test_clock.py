@@ -48,17 +48,21 @@ def _says(pipeline, name, what):
 
 def test_wall_clocks_that_step_by_an_hour_move_no_usage_while_time_is_the_hosts_own(make_pipeline):
     pipeline = make_pipeline(clock="system", runners=2, skewed=True)
-    fleet = start_fleet(pipeline, events=20_000, seconds=20)
+    fleet = start_fleet(pipeline, events=40_000, seconds=40)
     wait_for("traffic before the steps", lambda: fleet.progress().get("acked", 0) > 1000, 30)
-    told = {"collector-r1": (3600, b"clock is ahead"), "collector-r2": (-3600, b"clock is behind")}
+    told = {"collector-r1": (3600, b"clock is ahead"), "collector-r2": (-3600, b"clock is behind"), "aggregator": (3600, b"clock")}
     for name, (step, what) in told.items():
         pipeline.skew(name, step)
+        wait_for("%s to tell of the step" % name, lambda name=name: _says(pipeline, name, b"clock"), 10)
+        if name == "aggregator":
+            continue
         pipeline.programs[name].kill()  # what starts knows no other clock
         pipeline.spawn(name)
         wait_for("%s to tell" % name, lambda name=name, what=what: _says(pipeline, name, what), 10)
-    pipeline.skew("aggregator", 3600)
+    before = fleet.progress()["acked"]
+    wait_for("traffic behind the steps", lambda: fleet.progress()["acked"] > before + 500, 10)
     assert fleet.running(), "the steps were behind all traffic"
-    for name in ("aggregator", *told):
+    for name in told:
         pipeline.skew(name, 0)
     for name in told:
         pipeline.wait_ready(name)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("inject")  # they share worlds
 SEED = int(os.environ.get("SANDGLASS_INJECT_SEED", "1"))
 # How many cases, and whose calls fail.
 SAMPLE = {"collector-start": (9, {"program"}), "collector-recovery": (9, {"program"}), "collector-r1": (14, {"program", "librdkafka"}),
-          "aggregator": (6, {"program", "libhiredis"}), "exporter": (8, {"program", "libcurl"}), "aggregator-restore": (3, {"libhiredis"})}
+          "aggregator": (6, {"program", "libhiredis"}), "exporter": (8, {"program", "libcurl"}), "aggregator-restore": (3, {"program", "librdkafka", "libhiredis"})}
 
 
 @pytest.fixture(scope="module", name="worlds")

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "collector/shipper.h"
+#include "common/clock.h"
 #include "tests/unit/tree_fixture.h"
 
 enum { PRODUCE = 0, PARTITIONS = 6, PATIENCE_MS = 30000 }; /* PRODUCE: Kafka's ApiKey */
