@@ -92,6 +92,7 @@
     X(PRODUCER_FULL, "a producer does not take a batch")                                                               \
     X(MESSAGE_TOO_LARGE, "brokers refuse what is large, until somebody lets them take it")                             \
     X(PRODUCER_NOT_MADE, "no producer can be made")                                                                    \
-    X(PRODUCER_IN_TROUBLE, "a producer tells of trouble, and may send nothing any more")
+    X(PRODUCER_IN_TROUBLE, "a producer tells of trouble, and may send nothing any more")                               \
+    X(AGGREGATOR_CLOCK_STEPS, "an aggregator's wall clock steps")
 
 #endif

@@ -153,6 +153,7 @@ static void check_claim(struct look *l, uint32_t p, const struct vector_entry *e
     struct rollup_world *w = l->w;
     struct oracle_heard heard[RUNNERS_MAX];
     struct watermark mark = vector_entry_watermark(e, GRACE_MS);
+    if (e->heard.v > w->sim->now) sim_fail(w->sim, "shard %u, partition %u: heard of in the future", l->shard, p);
     oracle_listen(w, p, e->offset, heard);
     int64_t told = complete_through(heard, e);
     if (told < INT64_MAX && watermark_passed(mark, (struct wall_ms){told + 1}))
