@@ -73,7 +73,9 @@ enum sg_error spool_iter_open(struct spool_iter *it, const char *path, struct sg
     if (stat(path, &st)) {
         e = sg_fail(f, errno == ENOENT ? SG_ERR_NOT_FOUND : SG_ERR_IO, "open: %s", strerrordesc_np(errno));
     } else if (S_ISDIR(st.st_mode)) {
-        if (spool_iter_cursor(path, &it->cursor, NULL)) it->cursor = (struct spool_cursor){0};
+        it->cursor_error =
+            spool_iter_cursor(path, &it->cursor, &it->cursor_fault); /* before the list, which may grow */
+        if (it->cursor_error) it->cursor = (struct spool_cursor){0};
         it->directory_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         e = it->directory_fd < 0 ? sg_fail(f, SG_ERR_IO, "open: %s", strerrordesc_np(errno)) : list(it, f);
         if (!e && !it->count) e = sg_fail(f, SG_ERR_NOT_FOUND, "no segment in the directory");
@@ -218,6 +220,27 @@ static enum sg_error judge(struct spool_iter *it, struct sg_fault *f)
     return e;
 }
 
+/* Behind the last record, once: what is wrong with the cursor. Behind damage the log's end is not known. */
+static enum sg_error settle_cursor(struct spool_iter *it, struct sg_fault *f)
+{
+    struct spool_cursor c = it->cursor;
+    enum sg_error e = it->cursor_error;
+    it->cursor = (struct spool_cursor){0};
+    it->cursor_error = SG_ERR_NOT_FOUND;
+    if (e && e != SG_ERR_NOT_FOUND) {
+        if (f) *f = it->cursor_fault;
+        return e;
+    }
+    if (c.generation && it->epoch && c.epoch != it->epoch)
+        return sg_fail(f, SG_ERR_CORRUPT, "the cursor is of epoch %" PRIu64 ", the segments of %" PRIu64, c.epoch,
+                       it->epoch);
+    if (it->next_seq && c.delivered_seq >= it->next_seq)
+        return sg_fail(f, SG_ERR_CORRUPT,
+                       "%s offset %" PRIu64 ": batch %" PRIu64 " was delivered, but the log ends at %" PRIu64, it->file,
+                       it->offset, c.delivered_seq, it->next_seq - 1);
+    return SG_ERR_NOT_FOUND;
+}
+
 enum sg_error spool_iter_next(struct spool_iter *it, struct spool_entry *out, struct sg_fault *f)
 {
     while (it->index < it->count) {
@@ -247,10 +270,22 @@ enum sg_error spool_iter_next(struct spool_iter *it, struct spool_entry *out, st
         return sg_fail(f, e, "%s offset %" PRIu64 ": %s%s", it->file, offset, e == SG_ERR_STATE ? "torn tail: " : "",
                        text);
     }
-    return SG_ERR_NOT_FOUND;
+    return settle_cursor(it, f);
 }
 
 /* ---- cursor ---- */
+
+static enum sg_error read_cursor(int directory_fd, const char *name, struct spool_cursor *out, struct sg_fault *f)
+{
+    int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) return SG_ERR_NOT_FOUND;
+    if (fd < 0) return sg_fail(f, SG_ERR_IO, "open: %s", strerrordesc_np(errno));
+    uint8_t bytes[SPOOL_CURSOR_BYTES];
+    size_t got;
+    enum sg_error e = read_at(fd, bytes, sizeof bytes, 0, &got, f);
+    close(fd);
+    return e ? e : spool_cursor_decode(bytes, got, out, f);
+}
 
 enum sg_error spool_iter_cursor(const char *directory, struct spool_cursor *out, struct sg_fault *f)
 {
@@ -258,18 +293,16 @@ enum sg_error spool_iter_cursor(const char *directory, struct spool_cursor *out,
     if (directory_fd < 0) return sg_fail(f, SG_ERR_IO, "open: %s", strerrordesc_np(errno));
     enum sg_error e = SG_OK;
     *out = (struct spool_cursor){0};
-    for (int i = 0; i < 2 && !e; i++) {
-        int fd = openat(directory_fd, i ? "cursor.1" : "cursor.0", O_RDONLY | O_CLOEXEC);
-        if (fd < 0) continue;
-        uint8_t bytes[SPOOL_CURSOR_BYTES + 1];
-        size_t got;
+    for (int i = 0; i < 2; i++) {
         struct spool_cursor c;
-        e = read_at(fd, bytes, sizeof bytes, 0, &got, f);
-        close(fd);
-        if (e) break;
-        enum sg_error invalid = spool_cursor_decode(bytes, got, &c, f);
-        if (invalid == SG_ERR_VERSION) e = invalid;
-        if (!invalid && c.generation > out->generation) *out = c;
+        const char *name = i ? "cursor.1" : "cursor.0";
+        e = read_cursor(directory_fd, name, &c, f);
+        if (e == SG_ERR_VERSION || e == SG_ERR_IO) {
+            (void)!sg_wrap(f, "%s", name);
+            break;
+        }
+        if (!e && c.generation > out->generation) *out = c;
+        e = SG_OK; /* there is none, or it is not valid */
     }
     close(directory_fd);
     if (!e && !out->generation) e = sg_fail(f, SG_ERR_NOT_FOUND, "no valid cursor");

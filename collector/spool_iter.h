@@ -36,7 +36,9 @@ struct spool_iter {
     uint64_t size, offset;
     uint64_t next_seq;          /* 0: any, as at the start and behind damage */
     uint64_t epoch;             /* 0: not known yet */
-    struct spool_cursor cursor; /* of the directory; generation 0: none */
+    struct spool_cursor cursor; /* of the directory; generation 0: none, or it was judged */
+    enum sg_error cursor_error; /* why there is none; VERSION, IO: told behind the last record */
+    struct sg_fault cursor_fault;
     uint8_t *buffer;
     size_t buffer_bytes;
 };
@@ -46,7 +48,11 @@ SG_MUST_USE enum sg_error spool_iter_open(struct spool_iter *it, const char *pat
 /* Releases everything. */
 void spool_iter_close(struct spool_iter *it);
 /* The next record. NOT_FOUND: there is none any more. CORRUPT, VERSION, STATE (a torn tail, which recovery would cut):
- * f says what, in which file, at which offset; call again to go on behind it. IO, NOMEM. */
+ * f says what, in which file, at which offset; call again to go on behind it. IO, NOMEM.
+ *
+ * Of a directory, what is wrong with its cursor comes behind the last record: CORRUPT (it is of another epoch, or
+ * beyond the log's end), VERSION, IO. Of a single segment neither the cursor nor what follows it is known: what is
+ * STATE there may be damage, and one that lacks its last records may seem whole. */
 SG_MUST_USE enum sg_error spool_iter_next(struct spool_iter *it, struct spool_entry *out, struct sg_fault *f);
 
 /* The newer valid cursor of a spool's directory. NOT_FOUND: there is none. VERSION, IO. */

@@ -239,8 +239,8 @@ Test(spool_damage, a_record_lost_before_a_record_that_never_was_synced_is_a_torn
 }
 
 /* Four batches in one segment, each synced: states of so many zeros. Then a byte of batch `lost`'s record is changed.
- */
-static void damage_before_zeros(size_t zeros, uint64_t lost)
+ * Returns where that record begins. */
+static uint64_t damage_before_zeros(size_t zeros, uint64_t lost)
 {
     struct spool s;
     struct meter m;
@@ -261,6 +261,7 @@ static void damage_before_zeros(size_t zeros, uint64_t lost)
     int fd = open(path, O_WRONLY);
     cr_assert_eq(pwrite(fd, "x", 1, (off_t)at + SPOOL_RECORD_HEADER_BYTES), 1);
     close(fd);
+    return at;
 }
 
 /* What the reader for people says first, but for records. */
@@ -281,7 +282,7 @@ Test(spool_damage, a_last_record_that_ends_in_zeros_proves_damage_before_it)
         struct meter m;
         struct spool_options o = options();
         struct sg_fault f = {0};
-        damage_before_zeros(zeros, 3);
+        (void)damage_before_zeros(zeros, 3);
         o.segment_bytes = 1 << 20;
         cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT, "%zu zeros", zeros);
         cr_assert(strstr(f.text, "00000000000000000001.seg offset"), "%s", f.text);
@@ -354,7 +355,7 @@ Test(spool_damage, a_last_record_that_kafka_has_is_no_torn_tail)
     struct meter m;
     struct spool_options o = options();
     struct sg_fault f = {0};
-    damage_before_zeros(0, 4);
+    (void)damage_before_zeros(0, 4);
     write_cursor(0, (struct spool_cursor){.generation = 2, .epoch = EPOCH, .delivered_seq = 4}, SPOOL_CURSOR_BYTES);
     for (int i = 0; i < 2; i++) { /* it is not cut, either */
         cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT);
@@ -366,6 +367,80 @@ Test(spool_damage, a_last_record_that_kafka_has_is_no_torn_tail)
     must_open(&s, &o, &m);
     cr_assert_eq(spool_last_seq(&s), 3);
     spool_close(&s);
+}
+
+/* How many records the reader for people gives, and the one thing that it says of all. */
+static size_t records_before(enum sg_error want, const char *text)
+{
+    struct spool_iter it;
+    struct spool_entry entry;
+    struct sg_fault f = {0};
+    size_t records = 0;
+    enum sg_error e = spool_iter_open(&it, directory, &f);
+    while (!e && !(e = spool_iter_next(&it, &entry, &f))) records++;
+    cr_assert_eq(e, want, "%s", f.text);
+    cr_assert(strstr(f.text, text), "%s", f.text);
+    cr_assert_eq(spool_iter_next(&it, &entry, &f), SG_ERR_NOT_FOUND, "%s", f.text);
+    spool_iter_close(&it);
+    return records;
+}
+
+/* Nothing of the last record is left: there are zeros in its place, or the file ends before it. */
+Test(spool_damage, a_last_record_that_kafka_has_is_missed)
+{
+    for (int cut = 0; cut < 2; cut++) {
+        struct spool s;
+        struct meter m;
+        struct spool_options o = options();
+        struct sg_fault f = {0};
+        off_t at = (off_t)damage_before_zeros(0, 4), room = at + 1024;
+        char path[128];
+        path_of(1, path);
+        cr_assert_eq(truncate(path, at), 0);
+        if (!cut) cr_assert_eq(truncate(path, room), 0);
+        write_cursor(0, (struct spool_cursor){.generation = 2, .epoch = EPOCH, .delivered_seq = 4}, SPOOL_CURSOR_BYTES);
+        cr_assert_eq(records_before(SG_ERR_CORRUPT, "batch 4 was delivered, but the log ends at 3"), 4u);
+        cr_assert_eq(records_before(SG_ERR_CORRUPT, "00000000000000000001.seg offset"), 4u);
+        cr_assert_eq(spool_open(&s, &o, apply, &m, &f), SG_ERR_CORRUPT);
+        cr_assert(strstr(f.text, "batch 4 was delivered, but the log ends at 3"), "%s", f.text);
+        write_cursor(0, (struct spool_cursor){.generation = 2, .epoch = EPOCH, .delivered_seq = 3}, SPOOL_CURSOR_BYTES);
+        cr_assert_eq(iterate(), SG_ERR_NOT_FOUND);
+        expect_delivered(3);
+        remove_directory();
+        make_directory();
+    }
+}
+
+/* The reader gives every record before it says what stops the collector. */
+static void expect_stop(size_t records, enum sg_error want, const char *text)
+{
+    struct spool s;
+    struct meter m;
+    struct spool_options o = options();
+    struct sg_fault f = {0};
+    cr_assert_eq(records_before(want, text), records);
+    cr_assert_eq(spool_open(&s, &o, apply, &m, &f), want, "%s", f.text);
+}
+
+Test(spool_damage, the_iterator_says_of_a_cursor_what_stops_the_collector)
+{
+    make_spool();
+    struct spool_cursor c = {3, EPOCH, 1};
+    uint8_t bytes[SPOOL_CURSOR_BYTES];
+    char path[128];
+    snprintf(path, sizeof path, "%s/cursor.1", directory);
+    write_cursor(1, c, SPOOL_CURSOR_BYTES);
+    size_t records = records_before(SG_ERR_NOT_FOUND, "");
+    c.epoch++;
+    write_cursor(1, c, SPOOL_CURSOR_BYTES);
+    expect_stop(records, SG_ERR_CORRUPT, "the cursor is of epoch");
+    cr_assert_eq(read_file(path, bytes, sizeof bytes), sizeof bytes);
+    bytes[8]++;
+    write_file(path, bytes, sizeof bytes);
+    expect_stop(records, SG_ERR_VERSION, "cursor.1: cursor format version");
+    cr_assert(unlink(path) == 0 && mkdir(path, 0700) == 0);
+    expect_stop(records, SG_ERR_IO, "cursor.1: read");
+    cr_assert_eq(rmdir(path), 0);
 }
 
 Test(spool_damage, cursors_without_segments_stop)
