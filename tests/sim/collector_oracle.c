@@ -3,6 +3,9 @@
  * aggregator does: by (runner, epoch, seq), what was seen is dropped. Both go into one table of sums, one with a plus
  * and one with a minus: nothing may be left.
  *
+ * One number is the meter's: which minute a batch was full at when a host ended before the line that comes next. It
+ * counts only if it is a minute before that line, and what ends there is in a full batch of the topic (end_of_host).
+ *
  * clock = system: offsets are slewed, so only the sums over all time agree; and where a line came too late for what was
  * billed, none. A runner that is gone for ever: its batches must be whole, what they should hold is not known. */
 #include <inttypes.h>
@@ -13,6 +16,7 @@
 #include "tests/sim/collector_world.h"
 
 enum { SUMS = 1 << 18, EPOCHS_MAX = COLLECTOR_LIVES_MAX };
+enum { LINE_ROWS_MAX = 8 }; /* rows of a line beside whole minutes: a batch with less room takes none */
 
 struct sum {
     uint64_t key; /* 0: none */
@@ -130,6 +134,11 @@ static size_t alive(const struct oracle *o)
     return count;
 }
 
+static bool is_of_sandbox(const struct collector_line *l)
+{
+    return l->type != INGEST_TYPE_TICK && l->type != INGEST_TYPE_CAPACITY && l->type != INGEST_TYPE_API_CALLED;
+}
+
 static enum ingest_error refusal(const struct oracle *o, const struct collector_line *l)
 {
     static const enum ingest_error bad[BAD_KINDS] = {
@@ -141,8 +150,7 @@ static enum ingest_error refusal(const struct oracle *o, const struct collector_
     if (l->bad) return bad[l->bad];
     if (l->boot_ms < o->newest) return INGEST_TIME_WENT_BACK;
     if (wall(o, l->boot_ms) > WALL_MS_MAX) return INGEST_OUT_OF_RANGE;
-    if (l->type == INGEST_TYPE_TICK || l->type == INGEST_TYPE_CAPACITY || l->type == INGEST_TYPE_API_CALLED)
-        return INGEST_OK;
+    if (!is_of_sandbox(l)) return INGEST_OK;
     const struct oracle_box *b = &o->box[l->box];
     bool begins = l->type == INGEST_TYPE_CREATED || l->type == INGEST_TYPE_ADOPTED;
     if (l->owner != o->c->index) return INGEST_UNKNOWN_SANDBOX;
@@ -197,6 +205,49 @@ static void accept(struct oracle *o, const struct collector_line *l)
     }
 }
 
+static bool ends_slice(const struct batch *b, const char *id, int64_t end)
+{
+    const struct batch_slices *s = &b->slices;
+    for (size_t i = 0; i < s->count; i++)
+        if (b->base_ms + column_i64(s->start_ms, i) + column_u32(s->length_ms, i) == end &&
+            strcmp(b->sandboxes.id[column_u32(s->sandbox, i)], id) == 0)
+            return true;
+    return false;
+}
+
+/* A full batch has a slice of the sandbox that ends there. */
+static bool fills_batch(const struct oracle *o, unsigned box, int64_t end)
+{
+    struct batch_decoder d;
+    struct batch b;
+    const struct collector_runner *r = o->k->r;
+    const struct events_partition *p = &o->k->w->log.partition[r->index];
+    char id[ID_BYTES_MAX + 1];
+    bool fills = false;
+    snprintf(id, sizeof id, "x%u-%u-%u", r->index, o->c->index, box);
+    if (batch_decoder_init(&d)) abort();
+    for (uint64_t offset = p->start; offset < p->end && !fills; offset++) {
+        const struct events_message *m = events_at(&o->k->w->log, r->index, offset);
+        fills = batch_decode(&d, m->bytes, m->length, &b, NULL) == SG_OK &&
+                batch_row_count(&b) + LINE_ROWS_MAX > METER_BATCH_ROWS_MAX && ends_slice(&b, id, end);
+    }
+    batch_decoder_destroy(&d);
+    return fills;
+}
+
+/* Up to where a sandbox is billed when its host ends: the newest line that was taken. But a line that comes after a
+ * leap of time has the whole minutes before it billed first; when they fill a batch it waits for the next, and may be
+ * lost: what of them is durable stays billed, for the sandbox has lived to see the line. */
+static uint64_t end_of_host(const struct oracle *o, unsigned box)
+{
+    const struct collector_boot *boot = &o->c->boot[o->life->boot];
+    uint64_t to = o->life->billed_ms, n = o->life->last_n;
+    if (to <= o->newest || n >= boot->count || boot->line[n].box != box) return o->newest;
+    const struct collector_line *l = &boot->line[n];
+    bool begun = is_of_sandbox(l) && refusal(o, l) == INGEST_OK && to <= l->boot_ms && wall(o, to) % MINUTE_MS == 0;
+    return begun && fills_batch(o, box, wall(o, to)) ? to : o->newest;
+}
+
 static void expect_life(struct check *k, struct collector_source *c, const struct collector_life *life)
 {
     struct oracle o = {.k = k, .c = c, .life = life};
@@ -218,9 +269,8 @@ static void expect_life(struct check *k, struct collector_source *c, const struc
     }
     for (unsigned i = 0; i < COLLECTOR_BOXES; i++) {
         if (!o.box[i].alive) continue;
-        bool begun = life->begun_ms > o.newest && boot->line[life->last_n].box == i;
         if (life->rebooted)
-            destroy(&o, &o.box[i], begun ? life->begun_ms : o.newest, REASON_HOST);
+            destroy(&o, &o.box[i], end_of_host(&o, i), REASON_HOST);
         else if (o.box[i].running)
             span(&o, &o.box[i], o.newest);
     }

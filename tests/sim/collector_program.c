@@ -161,16 +161,15 @@ static bool known(const struct collector_runner *r, const struct collector_sourc
     return false;
 }
 
-/* A line that comes after a leap of time has its sandbox billed up to its minute, in more batches than one, before it
- * is taken itself. What of it is durable when the host ends is billed: the sandbox lived then. */
-static uint64_t begun_ms(const struct collector_runner *r, const struct collector_source *c, uint64_t n)
+/* Up to where the sandbox of line n + 1 is billed, if it runs. What of that may be, the oracle knows. */
+static uint64_t billed_ms(const struct collector_runner *r, const struct collector_source *c, uint64_t n)
 {
     const struct collector_boot *boot = &c->boot[c->life[c->lives - 1].boot];
     char id[ID_BYTES_MAX + 1];
-    if (n >= boot->count || boot->line[n].bad || boot->line[n].owner != c->index) return 0;
+    if (n >= boot->count) return 0;
     snprintf(id, sizeof id, "x%u-%u-%u", r->index, c->index, boot->line[n].box);
     const struct sandbox *s = table_find(&r->collector.meter->table, id);
-    return s && s->state == SANDBOX_RUNNING && s->open_ms <= boot->line[n].boot_ms ? s->open_ms : 0;
+    return s && s->state == SANDBOX_RUNNING ? s->open_ms : 0;
 }
 
 /* What was acknowledged is there, and nothing that was not said; the anchor of what is not there may come anew. */
@@ -187,7 +186,7 @@ static void expect_recovered(struct collector_runner *r)
         if (n > c->boot[life->boot].count)
             sim_fail(r->world->sim, "%s %s: line %llu was never said", r->name, c->name, (unsigned long long)n);
         if (r->reboot) life->last_n = n >= life->first_n ? n : life->first_n - 1;
-        if (r->reboot) life->begun_ms = begun_ms(r, c, life->last_n);
+        if (r->reboot) life->billed_ms = billed_ms(r, c, life->last_n);
     }
     if (spool_delivered_seq(&r->collector.spool) > r->delivered_most)
         sim_fail(r->world->sim, "%s: a position beyond what Kafka said", r->name);

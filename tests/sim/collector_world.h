@@ -76,8 +76,8 @@ struct collector_life {
     uint64_t epoch, first_n, last_n;
     int64_t offset; /* wall = boot + offset, by the hello that counts */
     bool anchored;
-    bool rebooted;     /* the next life is of a new boot in the same spool */
-    uint64_t begun_ms; /* line last_n + 1 filled a batch before it was taken: its sandbox is billed up to here */
+    bool rebooted;      /* the next life is of a new boot in the same spool */
+    uint64_t billed_ms; /* rebooted: the sandbox of line last_n + 1 was, up to here; 0: it did not run */
 };
 
 /* A sandbox as its supervisor knows it. */
