@@ -139,12 +139,12 @@ def assert_settled(pipeline):
     assert not reasons, reasons
 
 
-def assert_exact(pipeline, *fleets):
-    """The fleets end well, and all books agree to the unit."""
+def assert_exact(pipeline, *fleets, **how):
+    """The fleets end well, and all books agree to the unit. `how`: of proof.prove."""
     for fleet in fleets:
         fleet.finish()
     assert_settled(pipeline)
-    result = proof.prove(pipeline, [fleet.expect_file for fleet in fleets], CUSTOMERS)
+    result = proof.prove(pipeline, [fleet.expect_file for fleet in fleets], CUSTOMERS, **how)
     text = proof.table(result)
     print(text)
     assert result.exact, text
