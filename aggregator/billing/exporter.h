@@ -85,7 +85,8 @@ extern const struct config_table exporter_config_table;
     X(STUCK, GAUGE, "sandglass_exporter_stuck_revisions", NULL, "of these, refused or held: a person must look")       \
     X(UNSHOWN, GAUGE, "sandglass_exporter_unshown_revisions", NULL,                                                    \
       "old revisions whose summary cannot be read, or shows neither their total nor the one before")                   \
-    X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL, "closed hours that are not accounted for yet")         \
+    X(WAITING, GAUGE, "sandglass_exporter_hours_waiting", NULL,                                                        \
+      "closed hours that are not accounted for, or not looked at yet")                                                 \
     X(PENDING, GAUGE, "sandglass_exporter_hours_pending", NULL, "closed hours of teams without a customer")            \
     X(HELD, GAUGE, "sandglass_exporter_hours_held", NULL, "closed hours whose total cannot be sent")                   \
     X(UNREAD, GAUGE, "sandglass_exporter_unread", NULL,                                                                \
