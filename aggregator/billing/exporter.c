@@ -251,12 +251,14 @@ static enum sg_error learn_meters(struct exporter *x, struct boot_ms now, struct
     health_doing(&x->health, "a question to Stripe");
     enum sg_error e = stripe_client_meters(x->stripe, x->meter, x->meter_count, &date, f);
     x->meters_unheard = e != SG_OK;
-    if (e != SG_OK) health_set_fault_since(&x->health, EXPORTER_STRIPE, "Stripe does not tell its meters", now);
-    x->unreachable = false; /* what stands now is no probe's to take back */
+    if (e == SG_OK || e == SG_ERR_DENIED) { /* either is an answer */
+        x->said = e == SG_OK ? ANSWER_ACCEPTED : ANSWER_DENIED;
+        x->unreachable = x->unheard = false;
+    }
+    exporter_show_stripe(x, now);
     health_doing(&x->health, NULL);
     if (e == SG_OK) {
         backoff_reset(&x->pause_backoff);
-        health_clear(&x->health, EXPORTER_STRIPE);
         clock_trust_hear(&x->trust, &date);
         x->meters_known = true;
         x->meters_at.v = now.v + CLOCK_ASK_MS;

@@ -192,8 +192,10 @@ struct exporter {
     struct attempt attempt[STRIPE_CONCURRENCY_MAX];
     struct boot_ms paused_until; /* no attempt before */
     struct boot_ms probe_at;     /* Stripe was not heard of for so long: see whether it is there */
-    bool unreachable;            /* the standing fault is that it was not */
-    bool unheard;                /* the standing fault is that it did not answer */
+    bool unreachable;            /* it could not be reached when that was tried last */
+    bool unheard;                /* it did not answer what it was sent, or asked */
+    enum answer said;            /* its last answer to an attempt, or of that kind; ACCEPTED: that it works, or none */
+    bool read_denied;            /* its last answer about summaries: the key may not read them */
     struct boot_ms answered_at;  /* Stripe's last answer */
     struct backoff pause_backoff;
     bool reading;           /* one summary at a time */
@@ -250,6 +252,8 @@ void pusher_end(struct exporter *x);
 void exporter_probe_redis(struct exporter *x);
 /* After the network was listened to: whether Stripe is silent. */
 void exporter_judge_silence(struct exporter *x);
+/* Shows what is known of Stripe; a fault that begins has stood since then. */
+void exporter_show_stripe(struct exporter *x, struct boot_ms since);
 /* Shows where we stand: gauges, lag, and what is wrong. */
 void exporter_show(struct exporter *x);
 

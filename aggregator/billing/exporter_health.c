@@ -151,6 +151,34 @@ static void judge_shards(struct exporter *x, const struct standing *sum)
     }
 }
 
+/* What an answer to an attempt says of Stripe; NULL: it works. A refusal is an answer: what is refused is shown by
+ * itself. */
+static const char *const stripe_says[ANSWERS] = {
+    [ANSWER_AMBIGUOUS] = "Stripe answers with errors of its own",
+    [ANSWER_AMBIGUOUS_NEXT] = "Stripe answers with errors of its own",
+    [ANSWER_THROTTLED] = "Stripe asks us to wait: too many requests",
+    [ANSWER_DENIED] = "Stripe does not accept the key",
+};
+
+/* Each of these is taken back by nothing but its contrary, whatever hides it meanwhile. */
+static const char *stripe_fault(const struct exporter *x)
+{
+    if (x->unreachable) return "Stripe cannot be reached";
+    if (x->unheard) return "Stripe does not answer";
+    if (x->read_denied) return stripe_says[ANSWER_DENIED]; /* what only people can mend stands first */
+    if (stripe_says[x->said]) return stripe_says[x->said];
+    return x->meters_unheard ? "Stripe does not tell its meters" : NULL;
+}
+
+void exporter_show_stripe(struct exporter *x, struct boot_ms since)
+{
+    const char *fault = stripe_fault(x);
+    if (fault)
+        health_set_fault_since(&x->health, EXPORTER_STRIPE, fault, since);
+    else
+        health_clear(&x->health, EXPORTER_STRIPE);
+}
+
 /* Answers say what they say (pusher.c); here is what their absence says, and only after what has come was read. */
 void exporter_judge_silence(struct exporter *x)
 {
@@ -162,10 +190,9 @@ void exporter_judge_silence(struct exporter *x)
     for (size_t i = 0; i < x->shard_count; i++) open |= x->shard[i].book.open_first != NULL;
     if (clock_since(now, since) > UNANSWERED_MS) {
         x->unheard = true;
-        health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe does not answer");
-    } else if (!open && since.v == now.v && x->meters_known && !x->meters_unheard && !x->unreachable) {
-        x->unheard = false;
-        health_clear(&x->health, EXPORTER_STRIPE); /* it was about what another exporter has taken over */
+    } else if (!open && since.v == now.v && x->meters_known && !x->meters_unheard) {
+        x->unheard = x->read_denied = false; /* it was about what another exporter has taken over */
+        x->said = ANSWER_ACCEPTED;
     }
 }
 

@@ -109,6 +109,12 @@ static bool begin_attempt(struct exporter *x, struct shard *s, struct book_open 
     return what == PLAN_READ ? read_summary(x, a, o, meter) : post(x, a, o);
 }
 
+/* Whether Stripe answers, and lets us read: any answer ends the one, and one that it gives ends the other. */
+static bool is_in_doubt(const struct exporter *x)
+{
+    return x->unheard || x->read_denied;
+}
+
 static void send_of_shard(struct exporter *x, struct shard *s)
 {
     struct boot_ms now = loop_now(&x->loop); /* deadlines count from before the reading of the other clock */
@@ -119,7 +125,7 @@ static void send_of_shard(struct exporter *x, struct shard *s)
         next = o->next;
         if (s->result_count + (size_t)x->config->stripe_concurrency >= x->results_most) return;
         enum plan_attempt p = plan_attempt(o, wall, now);
-        if (p == PLAN_LATER && x->unheard && o->reads && !o->in_flight) p = PLAN_READ; /* any answer ends the doubt */
+        if (p == PLAN_LATER && is_in_doubt(x) && o->reads && !o->in_flight) p = PLAN_READ;
         if (p != PLAN_LATER && !begin_attempt(x, s, o, p, now)) return;
     }
 }
@@ -146,28 +152,17 @@ static struct book_open *revision_of(const struct exporter *x, const struct atte
     return o;
 }
 
-/* What an answer says of Stripe; NULL: it works. A refusal is an answer: what is refused is shown by itself. */
-static const char *const faults[ANSWERS] = {
-    [ANSWER_NOT_SENT] = "Stripe does not answer",
-    [ANSWER_AMBIGUOUS] = "Stripe does not answer, or with errors of its own",
-    [ANSWER_AMBIGUOUS_NEXT] = "Stripe does not answer, or with errors of its own",
-    [ANSWER_THROTTLED] = "Stripe asks us to wait: too many requests",
-    [ANSWER_DENIED] = "Stripe does not accept the key",
-};
-
-static void judge_stripe(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
+/* What is not answered takes back nothing of what was said before. */
+static void hear_attempt(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
 {
-    const char *fault = faults[r->answer];
-    if (fault)
-        health_set_fault(&x->health, EXPORTER_STRIPE, fault);
-    else
-        health_clear(&x->health, EXPORTER_STRIPE);
+    x->unreachable = r->answer == ANSWER_NOT_SENT;
+    x->unheard = r->status == 0 && !x->unreachable;
+    if (r->status) x->said = r->answer;
     if (r->answer == ANSWER_DENIED) {
         /* of all that were under way the first one counts: else the longest pause would be the first */
         if (now.v >= x->paused_until.v) x->paused_until.v = now.v + backoff_next(&x->pause_backoff);
-    } else if (!fault)
+    } else if (r->answer == ANSWER_ACCEPTED || r->answer == ANSWER_DUPLICATE || r->answer == ANSWER_REFUSED)
         backoff_reset(&x->pause_backoff);
-    clock_trust_hear(&x->trust, &r->date);
 }
 
 static void settle_revision(struct exporter *x, struct shard *s, struct book_open *o, const struct stripe_reply *r,
@@ -193,13 +188,24 @@ static void on_attempt(struct exporter *x, struct attempt *a, const struct strip
 {
     struct book_open *o = revision_of(x, a);
     counters_add(&x->counters, COUNT_ACCEPTED + (size_t)r->answer, 1);
-    x->unreachable = r->answer == ANSWER_NOT_SENT;
-    x->unheard = r->status == 0 && !x->unreachable;
-    judge_stripe(x, r, now);
+    hear_attempt(x, r, now);
     if (r->answer != ANSWER_ACCEPTED && r->answer != ANSWER_DUPLICATE)
         log_event(LOG_WARN, "attempt_failed", "answer=%s status=%u shard=%u", answer_text(r->answer), r->status,
                   a->shard);
     if (o) settle_revision(x, &x->shard[a->shard], o, r, now);
+}
+
+static bool is_given(enum answer_read read)
+{
+    return read == ANSWER_READ_TOLD || read == ANSWER_READ_REFUSED;
+}
+
+/* What was said to an attempt stands: a key that may read need not be one that may write. */
+static void hear_read(struct exporter *x, const struct stripe_reply *r)
+{
+    if (r->status) x->unreachable = x->unheard = false;
+    if (r->read == ANSWER_READ_DENIED) x->read_denied = true;
+    if (is_given(r->read)) x->read_denied = false;
 }
 
 /* What is wrong with a single question, and what was told, stands in no other's way. */
@@ -207,7 +213,7 @@ static void pace_reads(struct exporter *x, const struct stripe_reply *r, struct 
 {
     uint64_t wait_ms = EXPORTER_READ_MS;
     x->reading = false;
-    if (r->read == ANSWER_READ_TOLD || r->read == ANSWER_READ_REFUSED)
+    if (is_given(r->read))
         backoff_reset(&x->read_backoff);
     else
         wait_ms = backoff_next(&x->read_backoff);
@@ -222,11 +228,7 @@ static void on_summary(struct exporter *x, struct attempt *a, const struct strip
     struct plan_sight sight = {.asked = a->begun_at, .summary = r->summary, .random = next_random(x)};
     struct ledger_record record;
     pace_reads(x, r, now);
-    if (r->status && x->unheard && r->read != ANSWER_READ_DENIED) { /* a denial is no end of the doubt */
-        x->unheard = false;
-        health_clear(&x->health, EXPORTER_STRIPE);
-    }
-    clock_trust_hear(&x->trust, &r->date);
+    hear_read(x, r);
     if (r->read != ANSWER_READ_TOLD)
         log_event(LOG_WARN, "summary_not_read", "answer=%s status=%u shard=%u", answer_read_text(r->read), r->status,
                   a->shard);
@@ -248,10 +250,12 @@ static void on_answer(void *arg, const struct stripe_reply *r)
     a->used = false;
     x->probe_at.v = now.v + PROBE_MS;
     x->answered_at = now;
+    clock_trust_hear(&x->trust, &r->date);
     if (r->is_read)
         on_summary(x, a, r, now);
     else
         on_attempt(x, a, r, now);
+    exporter_show_stripe(x, now);
 }
 
 /* ---- the network ---- */
@@ -273,18 +277,11 @@ static void push(struct exporter *x)
     } while (pusher_busy(x) && clock_since(loop_now(&x->loop), start) < BUSY_WAIT_MS);
 }
 
-/* While nothing is pushed, nothing would tell that Stripe is away. What an answer said stands until another answer;
- * only that it could not be reached is taken back here. */
+/* While nothing is pushed, nothing would tell that Stripe is away. */
 static void probe_stripe(struct exporter *x)
 {
     if (!x->meters_known || pusher_busy(x) || loop_now(&x->loop).v < x->probe_at.v) return;
-    if (!stripe_client_probe(x->stripe)) {
-        x->unreachable = true;
-        health_set_fault(&x->health, EXPORTER_STRIPE, "Stripe cannot be reached");
-    } else if (x->unreachable) {
-        x->unreachable = false;
-        health_clear(&x->health, EXPORTER_STRIPE);
-    }
+    x->unreachable = !stripe_client_probe(x->stripe);
     x->probe_at.v = loop_now(&x->loop).v + PROBE_MS;
 }
 
@@ -293,6 +290,7 @@ void pusher_turn(struct exporter *x)
     push(x);
     exporter_judge_silence(x);
     probe_stripe(x);
+    exporter_show_stripe(x, loop_now(&x->loop));
 }
 
 void pusher_end(struct exporter *x)

@@ -84,7 +84,7 @@ void billing_exporter_begin(struct billing_world *w, struct billing_exporter *x)
     struct sg_fault f = {0};
     x->world = w;
     x->alive = true;
-    x->denied_at = 0;
+    x->denied_at = x->read_denied_at = 0;
     x->actor = (struct sim_actor){.skew_ms = x->actor.skew_ms, .interrupted = interrupted, .arg = x};
     (void)snprintf(x->actor.name, sizeof x->actor.name, "x%u", ++w->incarnations);
     configure(w, &x->config, x->actor.name);
@@ -157,6 +157,7 @@ void billing_exporter_turn(struct billing_world *w, struct billing_exporter *x)
     struct boot_ms cycle = x->exporter.shard[0].next_cycle;
     struct sim_actor *acting = ports_act(&x->actor);
     x->busy = true;
+    x->untold = false;
     enum sg_error e = exporter_turn(&x->exporter, &f);
     if (e == SG_OK && x->actor.stopping && !x->actor.dead) exporter_end(&x->exporter);
     if (e != SG_OK && !x->actor.dead) sim_fail(w->sim, "%s stops: %s", x->actor.name, f.text);

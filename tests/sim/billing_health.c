@@ -13,6 +13,9 @@ enum {
     TICK_MS = SECOND_MS / 2,
     YOUNG_MS = 4 * SECOND_MS,
     BRIEF_MS = 2 * SECOND_MS,
+    REVOKED_MS = 90 * MINUTE_MS, /* longer than any question may wait */
+    HEARD_MS = 8 * MINUTE_MS,    /* what was denied is asked again in less */
+    PACE_MS = 20 * SECOND_MS,
     TURNS_MOST = 300
 };
 
@@ -67,13 +70,32 @@ static bool has_work(const struct exporter *x)
 void billing_check_denied(struct billing_world *w, struct billing_exporter *x)
 {
     struct health_report r;
-    if (!has_work(&x->exporter)) x->denied_at = 0; /* it asks for nothing: whether it may is not known any more */
-    if (!x->denied_at || x->actor.dead) return;
+    if (!has_work(&x->exporter)) x->denied_at = x->read_denied_at = 0; /* it asks for nothing: it need not know */
+    const char *said = x->exporter.health.fault[EXPORTER_STRIPE].reason;
+    if (x->untold && !x->actor.dead && !*said)
+        sim_fail(w->sim, "%s was not told the meters, and is well", x->actor.name);
+    int64_t since = x->denied_at ? x->denied_at : x->read_denied_at;
+    if (since == 0 || x->actor.dead) return;
     health_judge(&x->exporter.health, &r);
     w->sim->checks++;
-    bool late = w->sim->now - x->denied_at > TOLD_MS;
-    if (!x->exporter.health.fault[EXPORTER_STRIPE].reason[0] || (late && !strstr(r.reason, "stripe")))
+    bool late = w->sim->now - since > TOLD_MS;
+    if (!*said || (late && !strstr(r.reason, "stripe")))
         sim_fail(w->sim, "its key is not accepted, and %s says: %s", x->actor.name, r.reason);
+}
+
+/* At rest only old revisions are asked about, and seldom. That this is denied is told, and that it no longer is. */
+static void revoke_key(struct billing_world *w)
+{
+    struct sim *s = w->sim;
+    struct billing_exporter *x = &w->x[w->owner];
+    if (!has_work(&x->exporter) || sim_draw(s, 3)) return;
+    w->key_off_until = s->now + REVOKED_MS;
+    for (int64_t end = w->key_off_until + HEARD_MS; s->now < end && !s->failed;) {
+        s->now += (int64_t)sim_draw(s, PACE_MS);
+        billing_exporter_turn(w, x);
+    }
+    go_on(w, WELL_MS);
+    if (!s->failed) check_well(w);
 }
 
 /* ---- silence ---- */
@@ -232,5 +254,6 @@ void billing_check_health(struct billing_world *w)
     fall_silent(w, NULL, NULL);
     go_on(w, WELL_MS);
     if (!w->sim->failed) check_well(w);
+    if (!w->sim->failed) revoke_key(w);
     for (int turns = 0; turns < TURNS_MOST && !billing_at_rest(w) && !w->sim->failed; turns++) turn(w);
 }

@@ -152,13 +152,27 @@ static bool write_one(struct slot *s)
     return true;
 }
 
-/* What Stripe has said last of the key that an exporter shows; 0: nothing. */
-static void hear_of_key(uint32_t status)
+static bool is_denial(uint32_t status)
 {
-    struct billing_exporter *x = ports_acting()->arg;
-    bool denied = status == 401 || status == 403;
-    if (denied && x->denied_at == 0) x->denied_at = world->sim->now;
-    if (!denied) x->denied_at = 0;
+    return status == 401 || status == 403;
+}
+
+/* What Stripe says of the key that an exporter shows. Nothing of it is said by silence, by who stands before Stripe, or
+ * by a Stripe that has not looked. */
+static void hear_of_key(int64_t *denied_at, uint32_t status, bool accepted)
+{
+    if (is_denial(status) && *denied_at == 0) *denied_at = world->sim->now;
+    if (!is_denial(status) && accepted) *denied_at = 0;
+}
+
+/* An answer is passed on. When it denies, that is said at once, by its name, whatever was said before. */
+static void pass_on(const struct stripe_reply *r, stripe_answered *each, void *arg)
+{
+    const struct exporter *x = &((const struct billing_exporter *)ports_acting()->arg)->exporter;
+    each(arg, r);
+    if (is_denial(r->status) && !strstr(x->health.fault[EXPORTER_STRIPE].reason, "key"))
+        sim_fail(world->sim, "its key was not accepted just now, and %s says: %s", ports_acting()->name,
+                 x->health.fault[EXPORTER_STRIPE].reason);
 }
 
 /* This is the only request of it that was ever begun, and who has begun it knows that: his book is the one to which he
@@ -183,16 +197,16 @@ static void answer_attempt(struct slot *s, bool untouched, stripe_answered *each
                               .body_length = answered ? strlen(q->answer) : 0,
                               .identifier = s->identifier};
     struct stripe_reply r = {.arg = s->arg, .status = in.status};
-    hear_of_key(in.status);
     if (answered) r.date = (struct clock_trust_date){true, {q->at / SECOND_MS * SECOND_MS}, s->begun};
     if (in.status == 429 && sim_draw(world->sim, 2)) r.retry_after_ms = sim_draw(world->sim, 5 * MINUTE_MS);
     r.answer = answer_classify(&in, &r.reason);
     s->phase = SLOT_FREE;
-    const struct exporter *x = &((const struct billing_exporter *)ports_acting()->arg)->exporter;
-    uint64_t told = counters_get(&x->counters, COUNT_FOREIGN);
-    bool foreign = r.answer == ANSWER_DUPLICATE && never_sent(s->identifier);
-    each(arg, &r);
-    if (foreign && counters_get(&x->counters, COUNT_FOREIGN) == told)
+    struct billing_exporter *x = ports_acting()->arg;
+    uint64_t told = counters_get(&x->exporter.counters, COUNT_FOREIGN);
+    bool duplicate = r.answer == ANSWER_DUPLICATE, foreign = duplicate && never_sent(s->identifier);
+    hear_of_key(&x->denied_at, in.status, duplicate || r.answer == ANSWER_ACCEPTED || r.answer == ANSWER_REFUSED);
+    pass_on(&r, each, arg);
+    if (foreign && counters_get(&x->exporter.counters, COUNT_FOREIGN) == told)
         sim_fail(world->sim, "Stripe knows an identifier that was never sent, and nobody was told");
 }
 
@@ -206,13 +220,14 @@ static void answer_read(struct slot *s, bool untouched, stripe_answered *each, v
                               .body = shown->text,
                               .body_length = strlen(shown->text)};
     struct stripe_reply r = {.arg = s->arg, .is_read = true, .status = in.status};
+    struct billing_exporter *x = ports_acting()->arg;
     int i = billing_index(s->key);
-    if (in.status == 200) hear_of_key(in.status);
     if (told) r.date = (struct clock_trust_date){true, {shown->at / SECOND_MS * SECOND_MS}, s->begun};
     r.read = answer_classify_read(&in, billing_hour(world, s->key), &r.summary);
     if (r.read == ANSWER_READ_TOLD && shown->at > world->told_at[i]) world->told_at[i] = shown->at;
     s->phase = SLOT_FREE;
-    each(arg, &r);
+    hear_of_key(&x->read_denied_at, in.status, r.read == ANSWER_READ_TOLD || r.read == ANSWER_READ_REFUSED);
+    pass_on(&r, each, arg);
 }
 
 static bool is_here(const struct slot *s)
@@ -257,6 +272,7 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
 {
     struct boot_ms asked = clock_boot();
     struct sim *s = world->sim;
+    struct billing_exporter *x = c->actor->arg;
     assert(c->actor->dead || stripe_client_free(c) == c->slots); /* nothing is in flight */
     if (!alive_after_interruption()) return sg_fail(f, SG_ERR_UNREACHABLE, "killed");
     if (world->silent == BILLING_SILENT_STRIPE) {
@@ -267,10 +283,11 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
     s->now += (int64_t)sim_draw(s, s->quiet ? 2 * SECOND_MS : STRIPE_TOTAL_MS);
     bool dated = s->quiet || sim_draw(s, 3); /* or it tells no time */
     *date = (struct clock_trust_date){dated, {s->now / SECOND_MS * SECOND_MS}, asked};
-    if (!alive_after_interruption() || billing_fault(world, SIM_ANSWER_LOST))
-        return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe does not answer");
-    hear_of_key(s->now < world->key_off_until ? 401 : 200);
-    if (s->now < world->key_off_until) return sg_fail(f, SG_ERR_DENIED, "Stripe does not accept the key");
+    x->untold = !alive_after_interruption() || billing_fault(world, SIM_ANSWER_LOST);
+    if (x->untold) return sg_fail(f, SG_ERR_UNREACHABLE, "Stripe does not answer");
+    bool denied = s->now < world->key_off_until;
+    hear_of_key(&x->denied_at, denied ? 401 : 200, true);
+    if (denied) return sg_fail(f, SG_ERR_DENIED, "Stripe does not accept the key");
     for (size_t i = 0; i < count; i++) {
         slots[i] = billing_meters[i];
         if (world->replaced) slots[i].meter.mode = slots[i].meter.mode == BILL_SET ? BILL_DELTA : BILL_SET;
@@ -282,7 +299,7 @@ enum sg_error stripe_client_meters(struct stripe_client *c, struct meter_slot *s
 bool stripe_client_probe(struct stripe_client *c)
 {
     if (world->silent == BILLING_SILENT_STRIPE) billing_wait(world, STRIPE_PROBE_MS);
-    return !c->actor->dead && world->silent != BILLING_SILENT_STRIPE;
+    return !c->actor->dead && world->silent != BILLING_SILENT_STRIPE && !billing_fault(world, SIM_PROBE_FAILS);
 }
 
 /* ---- the view ---- */

@@ -99,7 +99,9 @@ struct billing_exporter {
     struct billing_world *world;
     bool alive, busy;
     size_t opened[LEDGERS_MOST]; /* a shard, behind so many records */
-    int64_t denied_at;           /* since then Stripe says that it does not accept the key; 0: it does not say so */
+    /* since then Stripe says that its key may not send, or ask for meters; may not ask for summaries; 0: it does not */
+    int64_t denied_at, read_denied_at;
+    bool untold; /* in this turn Stripe did not answer when it was asked for its meters */
     struct exporter_config config;
     struct exporter exporter;
 };
@@ -244,7 +246,7 @@ void billing_check_young(struct billing_world *w);
 bool billing_at_rest(const struct billing_world *w);
 /* What must be true after it. */
 void billing_check(struct billing_world *w);
-/* After a turn: who was told that his key is not accepted says so. */
+/* After a turn: who was told that his key is not accepted says so, and so does who was not told the meters. */
 void billing_check_denied(struct billing_world *w, struct billing_exporter *x);
 /* Somebody waits for who is silent, and is looked at meanwhile. */
 void billing_wait(struct billing_world *w, int64_t ms);

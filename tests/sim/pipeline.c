@@ -177,9 +177,9 @@ static void settle_down(struct pipeline_world *w)
 /* Those that the list of faults begins with, and what was added to it since. */
 static bool is_of_billing(enum sim_fault kind)
 {
-    static const enum sim_fault added[] = {SIM_KEY_REVOKED,       SIM_STRIPE_RARE,    SIM_FOREIGN_WRITER,
-                                           SIM_LEDGER_CUT,        SIM_CONTROL_BROKEN, SIM_METER_REPLACED,
-                                           SIM_FOREIGN_IDENTIFIER};
+    static const enum sim_fault added[] = {SIM_KEY_REVOKED,        SIM_STRIPE_RARE,    SIM_FOREIGN_WRITER,
+                                           SIM_LEDGER_CUT,         SIM_CONTROL_BROKEN, SIM_METER_REPLACED,
+                                           SIM_FOREIGN_IDENTIFIER, SIM_PROBE_FAILS};
     for (size_t i = 0; i < sizeof added / sizeof *added; i++)
         if (kind == added[i]) return true;
     return kind <= SIM_WALL_CLOCK_STEPS;
