@@ -97,12 +97,20 @@ static int customer_of(const struct billing_request *q)
     return -1;
 }
 
-/* One that was forgotten, and is taken again. */
-static bool was_dropped(const struct billing_world *w, const struct billing_request *q)
+/* Whether an event that was forgotten, and is taken again, is in the place of one that was dropped: its own, or another
+ * of the same value, which no summary can tell from it. */
+static bool makes_up(struct billing_world *w, const struct billing_request *q, int key, uint64_t value)
 {
-    for (size_t i = w->receipts; i-- > 0;)
-        if (strcmp(w->receipt[i].identifier, q->identifier) == 0) return w->receipt[i].dropped;
-    return false;
+    struct billing_receipt *other = NULL;
+    bool again = false;
+    for (size_t i = w->receipts; i-- > 0;) {
+        struct billing_receipt *r = &w->receipt[i];
+        bool same = strcmp(r->identifier, q->identifier) == 0, missing = r->dropped && !r->made_up;
+        again |= same;
+        if (missing && r->key == key && r->value == value && (same || !other)) other = r;
+    }
+    if (!again || !other) return false;
+    return other->made_up = true;
 }
 
 static int64_t lag_of(const struct billing_world *w)
@@ -125,7 +133,7 @@ static void bill(struct billing_world *w, struct billing_request *q, bool foreig
     if (set)
         w->dropped[i] = dropped ? value - w->billed[i] : 0;
     else
-        w->dropped[i] += value * dropped - value * was_dropped(w, q);
+        w->dropped[i] += value * dropped - value * makes_up(w, q, i, value);
     if (!dropped) w->billed[i] = set ? value : w->billed[i] + value;
     w->odd[i] |= dropped;
     struct billing_receipt *r = &w->receipt[w->receipts++];

@@ -60,8 +60,8 @@ struct billing_receipt {
     char identifier[LEDGER_IDENTIFIER_BYTES]; /* "": it is not ours */
     int key, customer;
     uint64_t value;
-    int64_t at, shown_at; /* the latter: by summaries */
-    bool dropped;
+    int64_t at, shown_at;  /* the latter: by summaries */
+    bool dropped, made_up; /* made_up: another one is in its place */
 };
 
 /* What a summary said. */
