@@ -319,8 +319,8 @@ static bool take_message(struct aggregator *a, const struct consumer_event *even
 }
 
 /* What time it is where nobody speaks: that of the partition's newest message, and what has passed since it was heard.
- * Our wall clock may be ahead, and then all runners would seem silent, and hours complete. Where nobody ever spoke it is
- * some time before VECTOR_HEARD_LEAST; it passes all the same, so that a lost entry is missed. */
+ * Our wall clock may be ahead, and then all runners would seem silent, and hours complete. Where nobody ever spoke it
+ * is some time before VECTOR_HEARD_LEAST; it passes all the same, so that a lost entry is missed. */
 static struct wall_ms time_of(struct aggregator *a, uint32_t p, struct boot_ms now)
 {
     struct aggregator_time *t = &a->time[p];
