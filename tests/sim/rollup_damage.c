@@ -106,20 +106,27 @@ static void log_ends_early(struct rollup_world *w)
 
 /* ---- the view is damaged ---- */
 
-/* A process that starts ends with this reason, and the damage is as it was. */
-static void must_stop(struct rollup_world *w, const struct place *at, const char *damaged, const char *why)
+/* OK: it goes on. */
+static enum sg_error until_it_stops(struct rollup_world *w, struct rollup_process *p, struct sg_fault *f)
 {
-    struct sg_fault f = {0};
     enum sg_error e = SG_OK;
-    set(w, at, damaged);
-    struct rollup_process *p = begin_alone(w);
     rollup_act(w, p);
     for (int i = 0; i < TURNS_MOST && !e; i++) {
-        e = aggregator_turn(&p->aggregator, &f);
+        e = aggregator_turn(&p->aggregator, f);
         w->sim->now += STEP_MS;
     }
     rollup_act(w, NULL);
     w->sim->checks++;
+    return e;
+}
+
+/* A process that starts ends with this reason, and the damage is as it was. */
+static void must_stop(struct rollup_world *w, const struct place *at, const char *damaged, const char *why)
+{
+    struct sg_fault f = {0};
+    set(w, at, damaged);
+    struct rollup_process *p = begin_alone(w);
+    enum sg_error e = until_it_stops(w, p, &f);
     if (!e || !strstr(f.text, why))
         sim_fail(w->sim, "%s %s is '%s', and who starts %s: %s", at->key, at->field, damaged,
                  e ? "stops by something else" : "goes on", f.text);
@@ -216,7 +223,6 @@ static bool is_needed(const struct rollup_world *w, size_t first, const struct p
 static void cell_cannot_be_read(struct rollup_world *w)
 {
     struct sg_fault f = {0};
-    enum sg_error e = SG_OK;
     uint32_t partition = w->runner[sim_draw(w->sim, w->runners)].partition;
     struct place at = {.shard = (uint32_t)sim_draw(w->sim, w->shards)};
     if (!find_cell(w, &at, partition)) return;
@@ -226,13 +232,7 @@ static void cell_cannot_be_read(struct rollup_world *w)
     for (uint32_t i = 0; i < w->runners; i++)
         if (w->runner[i].partition == partition) rollup_produce(w, &w->runner[i], false);
     rollup_runners_drain(w);
-    rollup_act(w, p);
-    for (int i = 0; i < TURNS_MOST && !e; i++) {
-        e = aggregator_turn(&p->aggregator, &f);
-        w->sim->now += STEP_MS;
-    }
-    rollup_act(w, NULL);
-    w->sim->checks++;
+    enum sg_error e = until_it_stops(w, p, &f);
     if (e ? !strstr(f.text, "cannot be read") : is_needed(w, first, &at))
         sim_fail(w->sim, "%s %s is damaged, and who needs it says: %s", at.key, at.field, e ? f.text : "nothing");
     if (strcmp(field_of(w, &at)->text, "nonsense") != 0)
