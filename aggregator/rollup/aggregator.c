@@ -326,7 +326,7 @@ static struct wall_ms time_of(struct aggregator *a, uint32_t p, struct boot_ms n
     struct aggregator_time *t = &a->time[p];
     struct wall_ms newest = a->rollup.partition[p].heard;
     t->is.v += (int64_t)clock_since(now, t->at);
-    t->at = now;
+    if (now.v > t->at.v) t->at = now; /* a turn asks with its beginning, behind what it has read since */
     if (newest.v > t->is.v) t->is = newest;
     return t->is;
 }
