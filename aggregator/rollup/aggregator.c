@@ -321,12 +321,13 @@ static bool take_message(struct aggregator *a, const struct consumer_event *even
 /* What time it is where nobody speaks: that of the partition's newest message, and what has passed since it was heard.
  * Our wall clock may be ahead, and then all runners would seem silent, and hours complete. Where nobody ever spoke it
  * is some time before VECTOR_HEARD_LEAST; it passes all the same, so that a lost entry is missed. */
-static struct wall_ms time_of(struct aggregator *a, uint32_t p, struct boot_ms now)
+static struct wall_ms time_of(struct aggregator *a, uint32_t p)
 {
     struct aggregator_time *t = &a->time[p];
+    struct boot_ms now = clock_boot(); /* and not when the turn began: what was heard since then would pass again */
     struct wall_ms newest = a->rollup.partition[p].heard;
     t->is.v += (int64_t)clock_since(now, t->at);
-    if (now.v > t->at.v) t->at = now; /* a turn asks with its beginning, behind what it has read since */
+    t->at = now;
     if (newest.v > t->is.v) t->is = newest;
     return t->is;
 }
@@ -337,7 +338,7 @@ static void take_end(struct aggregator *a, const struct consumer_event *event)
     if (p >= a->rollup.partitions || !a->rollup.partition[p].taken) return;
     if (event->offset > a->ends[p]) a->ends[p] = event->offset;
     /* what waits was sent before now, and is applied before the next flush */
-    if (rollup_next(&a->rollup, p) >= event->offset) rollup_heard(&a->rollup, p, time_of(a, p, clock_boot()));
+    if (rollup_next(&a->rollup, p) >= event->offset) rollup_heard(&a->rollup, p, time_of(a, p));
 }
 
 static enum sg_error take_event(struct aggregator *a, struct consumer_event *event, struct sg_fault *f)
@@ -430,11 +431,12 @@ static void ask(struct aggregator *a, struct boot_ms now)
     a->ask_at.v = now.v + ASK_MS;
     uint32_t p = outside ? a->ask_next++ % a->rollup.partitions : asked_next(a, partitions, count);
     uint64_t start, end;
+    struct wall_ms at = time_of(a, p);
     a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;
     if (a->silent[p] || outside) return;
     a->ends[p] = end;
     if (start <= rollup_next(&a->rollup, p)) tell_missed(a, p, start);
-    if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, time_of(a, p, now));
+    if (rollup_next(&a->rollup, p) >= end) rollup_heard(&a->rollup, p, at);
 }
 
 /* Idle as well, Redis must be there: nothing else would tell before there is something to write. */
