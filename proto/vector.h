@@ -10,9 +10,6 @@
 #include "sandglass/error.h"
 #include "sandglass/time.h"
 
-/* The year 2000: heard of a partition in which nobody ever spoke is less. */
-#define VECTOR_HEARD_LEAST INT64_C(946684800000)
-
 /* One runner, or several that it dominates: complete through ct, last heard at last. */
 struct vector_pair {
     struct wall_ms ct, last;

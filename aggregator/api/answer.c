@@ -48,9 +48,7 @@ enum sg_error answer_standing(const struct question *q, struct standing *out, st
 {
     uint32_t shard = shard_of_team(q->team.s, q->view->shards);
     enum sg_error e = view_refresh(q->view, shard, f);
-    if (!e) e = view_watermark(q->view, shard, &out->watermark, &out->heard, f);
-    if (!e && out->heard.v < VECTOR_HEARD_LEAST) out->heard = q->now; /* nobody ever spoke */
-    return e;
+    return e ? e : view_watermark(q->view, shard, &out->watermark, &out->heard, f);
 }
 
 /* Gaps of one question: the same span of a region is told once, with the number of runners. */

@@ -76,7 +76,7 @@ static enum sg_error write_usage(const struct usage *u, const struct standing *s
     json_out_micro(j, "total_cost_cents", total.v);
     json_out_milli(j, "cpu_seconds", (__int128)u->vcpu_ms);
     json_out_micro(j, "mem_seconds", (__int128)micro_gib_seconds(u->mem_mib_ms));
-    json_out_time(j, "as_of", s->heard);
+    json_out_time(j, "as_of", s->heard.v ? s->heard : q->now);
     enum sg_error e = answer_completeness(q, s, j, f);
     json_out_string(j, "price_version", price_version_name(q->book, &u->total, q->now));
     return e;

@@ -187,7 +187,11 @@ void exporter_judge_silence(struct exporter *x)
     for (size_t i = 0; i < STRIPE_CONCURRENCY_MAX; i++)
         if (x->attempt[i].used && x->attempt[i].begun_at.v < since.v) since = x->attempt[i].begun_at;
     if (x->answered_at.v > since.v) since = x->answered_at;
-    for (size_t i = 0; i < x->shard_count; i++) open |= x->shard[i].book.open_first != NULL;
+    for (size_t i = 0; i < x->shard_count; i++) {
+        const struct shard *s = &x->shard[i];
+        open |=
+            s->book.open_first || (!s->log && s->closed_by.code != SG_ERR_FENCED); /* what it has open is not known */
+    }
     if (clock_since(now, since) > UNANSWERED_MS) {
         x->unheard = true;
     } else if (!open && since.v == now.v && x->meters_known && !x->meters_unheard) {

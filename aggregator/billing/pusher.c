@@ -156,7 +156,7 @@ static struct book_open *revision_of(const struct exporter *x, const struct atte
 static void hear_attempt(struct exporter *x, const struct stripe_reply *r, struct boot_ms now)
 {
     x->unreachable = r->answer == ANSWER_NOT_SENT;
-    x->unheard = r->status == 0 && !x->unreachable;
+    x->unheard = r->status == 0 && (x->unheard || !x->unreachable); /* what was not sent says nothing */
     if (r->status) x->said = r->answer;
     if (r->answer == ANSWER_DENIED) {
         /* of all that were under way the first one counts: else the longest pause would be the first */

@@ -58,7 +58,6 @@ void aggregator_destroy(struct aggregator *a)
     batch_decoder_destroy(&a->decoder);
     free(a->waits);
     free(a->ends);
-    free(a->time);
     free(a->silent);
     loop_destroy(&a->loop);
     health_destroy(&a->health);
@@ -318,27 +317,14 @@ static bool take_message(struct aggregator *a, const struct consumer_event *even
     return true;
 }
 
-/* What time it is where nobody speaks: that of the partition's newest message, and what has passed since it was heard.
- * Our wall clock may be ahead, and then all runners would seem silent, and hours complete. Where nobody ever spoke it
- * is some time before VECTOR_HEARD_LEAST; it passes all the same, so that a lost entry is missed. */
-static struct wall_ms time_of(struct aggregator *a, uint32_t p)
-{
-    struct aggregator_time *t = &a->time[p];
-    struct boot_ms now = clock_boot(); /* and not when the turn began: what was heard since then would pass again */
-    struct wall_ms newest = a->rollup.partition[p].heard;
-    t->is.v += (int64_t)clock_since(now, t->at);
-    t->at = now;
-    if (newest.v > t->is.v) t->is = newest;
-    return t->is;
-}
-
 static void take_end(struct aggregator *a, const struct consumer_event *event)
 {
     uint32_t p = event->partition;
     if (p >= a->rollup.partitions || !a->rollup.partition[p].taken) return;
     if (event->offset > a->ends[p]) a->ends[p] = event->offset;
-    /* what waits was sent before now, and is applied before the next flush */
-    if (rollup_next(&a->rollup, p) >= event->offset) rollup_heard(&a->rollup, p, time_of(a, p));
+    /* What waits was sent before now, and is applied before the next flush. The wall clock: of runners that fell silent
+     * long ago, before this process or this view was, nothing else tells that they did. */
+    if (rollup_next(&a->rollup, p) >= event->offset) rollup_heard(&a->rollup, p, clock_wall());
 }
 
 static enum sg_error take_event(struct aggregator *a, struct consumer_event *event, struct sg_fault *f)
@@ -431,7 +417,7 @@ static void ask(struct aggregator *a, struct boot_ms now)
     a->ask_at.v = now.v + ASK_MS;
     uint32_t p = outside ? a->ask_next++ % a->rollup.partitions : asked_next(a, partitions, count);
     uint64_t start, end;
-    struct wall_ms at = time_of(a, p);
+    struct wall_ms at = clock_wall();
     a->silent[p] = consumer_watermarks(a->consumer, p, ASK_TIMEOUT_MS, &start, &end, &why) != SG_OK;
     if (a->silent[p] || outside) return;
     a->ends[p] = end;
@@ -486,7 +472,6 @@ enum sg_error aggregator_begin(struct aggregator *a, struct sg_fault *f)
     sync_init(&a->sync, &a->rollup, a->store);
     a->waits = memory_checked(calloc(a->rollup.shards, sizeof *a->waits));
     a->ends = memory_checked(calloc(partitions, sizeof *a->ends));
-    a->time = memory_checked(calloc(partitions, sizeof *a->time));
     a->silent = memory_checked(calloc(partitions, sizeof *a->silent));
     return SG_OK;
 }

@@ -77,12 +77,6 @@ enum { AGGREGATOR_EVENT_MS = 20 * 1000 };
 #define AGGREGATOR_COMPONENT_ENUM(id, name, allowance, hold) AGGREGATOR_##id,
 enum aggregator_component { AGGREGATOR_COMPONENTS(AGGREGATOR_COMPONENT_ENUM) AGGREGATOR_COMPONENT_COUNT };
 
-/* What time it was in a partition, when it was last asked. */
-struct aggregator_time {
-    struct wall_ms is;
-    struct boot_ms at;
-};
-
 struct aggregator {
     const struct aggregator_config *config;
     struct loop loop;
@@ -98,12 +92,11 @@ struct aggregator {
     bool write_fault; /* a write failed, and none has succeeded since */
     bool *silent;     /* by partition: its leader did not answer when asked last; false of those that are others' */
     bool behind;      /* since the last flush the queue was full once: there is a backlog */
-    struct restore_wait *waits;   /* by shard */
-    uint64_t *ends;               /* by partition: the log's end as last known */
-    struct aggregator_time *time; /* by partition */
-    uint32_t ask_next;            /* partition whose watermarks are asked next */
-    bool ask_silent;              /* the last time it was one that was silent, if any was */
-    uint64_t vouched_sum;         /* sum of stored positions at the last report: whether there was progress */
+    struct restore_wait *waits; /* by shard */
+    uint64_t *ends;             /* by partition: the log's end as last known */
+    uint32_t ask_next;          /* partition whose watermarks are asked next */
+    bool ask_silent;            /* the last time it was one that was silent, if any was */
+    uint64_t vouched_sum;       /* sum of stored positions at the last report: whether there was progress */
 };
 
 /* Makes everything that needs nobody else. CONFIG, IO, NOMEM. */

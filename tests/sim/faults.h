@@ -93,7 +93,6 @@
     X(MESSAGE_TOO_LARGE, "brokers refuse what is large, until somebody lets them take it")                             \
     X(PRODUCER_NOT_MADE, "no producer can be made")                                                                    \
     X(PRODUCER_IN_TROUBLE, "a producer tells of trouble, and may send nothing any more")                               \
-    X(AGGREGATOR_CLOCK_STEPS, "an aggregator's wall clock steps")                                                      \
     X(PROBE_FAILS, "Stripe cannot be reached for a moment")
 
 #endif

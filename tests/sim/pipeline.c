@@ -141,12 +141,11 @@ static void rebuild(struct pipeline_world *w)
     }
 }
 
-/* Aggregators ask for the ends of partitions in which nobody speaks, and write down that they have. One that has just
- * begun knows of no time before. */
+/* Aggregators ask for the ends of partitions in which nobody speaks, and write down that they have. */
 static void silence_is_heard(struct pipeline_world *w)
 {
     for (int i = 0; i < HEARD_ROUNDS && !w->sim->failed; i++) {
-        w->sim->now += 2 * GRACE_MS / HEARD_ROUNDS;
+        w->sim->now += SECOND_MS;
         rollup_settle(w->rollup, false);
     }
 }
@@ -174,22 +173,11 @@ static void settle_down(struct pipeline_world *w)
 
 /* ---- whole ---- */
 
-/* Those that the list of faults begins with, and what was added to it since. */
-static bool is_of_billing(enum sim_fault kind)
-{
-    static const enum sim_fault added[] = {SIM_KEY_REVOKED,        SIM_STRIPE_RARE,    SIM_FOREIGN_WRITER,
-                                           SIM_LEDGER_CUT,         SIM_CONTROL_BROKEN, SIM_METER_REPLACED,
-                                           SIM_FOREIGN_IDENTIFIER, SIM_PROBE_FAILS};
-    for (size_t i = 0; i < sizeof added / sizeof *added; i++)
-        if (kind == added[i]) return true;
-    return kind <= SIM_WALL_CLOCK_STEPS;
-}
-
 /* All faults of three worlds: each of the first two is rarer, for billing does little in the hours of a schedule. */
 static void make_rarer(struct sim *s)
 {
-    for (int i = 0; i < SIM_FAULT_KINDS && !s->plan->rates; i++)
-        if (!is_of_billing((enum sim_fault)i)) s->rate[i] = (s->rate[i] + RARER - 1) / RARER;
+    for (int i = SIM_WALL_CLOCK_STEPS + 1; i < SIM_FAULT_KINDS && !s->plan->rates; i++)
+        s->rate[i] = (s->rate[i] + RARER - 1) / RARER;
 }
 
 static void *zeroed(size_t size)

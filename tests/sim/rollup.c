@@ -10,7 +10,6 @@
 
 /* A misfortune threatens in one step of so many; whether it comes about is by the schedule's rates. */
 enum { STEPS = 100, MISFORTUNES = 3, ROUNDS_MAX = 400, MONTH_DAYS = 31, MONTH_CHANCES = 16, CHUNK_IN_QUIET = 150 };
-enum { SKEW_MS_MOST = 3 * HOUR_MS };
 
 bool rollup_fault(struct rollup_world *w, enum sim_fault kind)
 {
@@ -86,8 +85,6 @@ static void misfortune_of_programs(struct rollup_world *w)
         p->member = sim_draw(w->sim, 4) == 0;
         rollup_rebalance(w);
     }
-    if (p && p->alive && rollup_fault(w, SIM_AGGREGATOR_CLOCK_STEPS))
-        p->actor.skew_ms = (int64_t)sim_draw(w->sim, 2 * SKEW_MS_MOST) - SKEW_MS_MOST;
     if (rollup_fault(w, SIM_AGGREGATOR_ADDED)) process_added(w);
     if (rollup_fault(w, SIM_REBALANCE)) rollup_rebalance(w);
     if (alive(w) == 0) process_added(w);
