@@ -84,11 +84,8 @@ def _added_up(windows, length_s):
 
 
 def _compare_steps(minutes, hours, days, differences):
-    """Every rollup is kept three times: all must say the same."""
-    pairs = [("day", _added_up(hours, DAY_S), days)]
-    if minutes is not None:
-        pairs.append(("hour", _added_up(minutes, HOUR_S), hours))
-    for step, parts, whole in pairs:
+    """Every rollup is kept three times: all must say the same. Hours are those of which there are minutes, and all others."""
+    for step, parts, whole in (("hour", _added_up(minutes, HOUR_S), hours[0]), ("day", _added_up({**hours[0], **hours[1]}, DAY_S), days)):
         differences.extend("%s %s %s %d: the %s says %s, its parts %s" % (*place, step, whole.get(place), parts.get(place))
                            for place in sorted(set(parts) | set(whole)) if parts.get(place) != whole.get(place))
 
@@ -136,9 +133,9 @@ def _compare_bills(expected, customers, closed, billed, lines, differences):
             differences.append("%s: reconcile says %d pending, it is %d" % (meter, line.pending, pending[meter]))
 
 
-def prove(pipeline, expect_files, customers, minutes=True):
-    """Compare all books of a settled pipeline; `customers` is {team: customer}. Without minutes where the view was restored from an archive,
-    which has none, of what the log has forgotten."""
+def prove(pipeline, expect_files, customers, minutes_from=0):
+    """Compare all books of a settled pipeline; `customers` is {team: customer}. Minutes of hours that begin before minutes_from are left out:
+    an archive has none, and there are many."""
     expected = load_expected(expect_files)
     hours, teams = [place[3] for place in expected], {place[0] for place in expected}
     first, end = min(hours) // DAY_S * DAY_S, (max(hours) // DAY_S + 1) * DAY_S
@@ -151,8 +148,11 @@ def prove(pipeline, expect_files, customers, minutes=True):
                             sum(fields.get(meter, 0) for fields in rolled_up.values()),
                             sum(value for (_, name, _), value in billed.items() if name == meter), pending.get(meter, 0))
     values = _compare_windows(expected, rolled_up, lines, differences)
-    _compare_steps(load_rolled_up(pipeline, teams, first, end, "minute") if minutes else None, rolled_up,
-                   load_rolled_up(pipeline, teams, first, end, "day"), differences)
+    minutes_from = max(first, minutes_from)
+    minutes = load_rolled_up(pipeline, teams, minutes_from, end, "minute") if minutes_from < end else {}
+    with_minutes = {place: fields for place, fields in rolled_up.items() if place[3] >= minutes_from}
+    rest = {place: fields for place, fields in rolled_up.items() if place[3] < minutes_from}
+    _compare_steps(minutes, (with_minutes, rest), load_rolled_up(pipeline, teams, first, end, "day"), differences)
     _compare_bills(expected, customers, _closed_hours(pipeline, customers), billed, lines, differences)
     for row in told["meters"]:
         line = lines.get(row["meter"])

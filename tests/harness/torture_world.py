@@ -114,6 +114,10 @@ class World:
         self.fleets.append(fleet)
         self.fleet = fleet
 
+    def round_from_s(self):
+        """When the hours of the newest traffic begin."""
+        return self.at_ms // 1000 - ROUND_HOURS * 3600
+
     # Choosing.
 
     def names(self, part):
